@@ -1,0 +1,5 @@
+from apps.annotation.models.comparisons import Change, Comparison, ComparisonItem
+from apps.annotation.models.conversations import Conversation, Draft, ShownCandidate, Turn
+from apps.annotation.models.work import Assignment, Slot
+
+__all__ = ["Assignment", "Change", "Comparison", "ComparisonItem", "Conversation", "Draft", "ShownCandidate", "Slot", "Turn"]

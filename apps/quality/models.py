@@ -1,0 +1,1 @@
+"""Nothing is stored here yet: checks, flags and statistics come with the quality issue."""

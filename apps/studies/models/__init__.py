@@ -1,0 +1,19 @@
+from apps.studies.models.access import ApiToken, StudyMembership
+from apps.studies.models.design import TaskDesign, TurnDesign
+from apps.studies.models.forms import ConsentForm, Guideline, Option, PracticeTask, Question, Questionnaire
+from apps.studies.models.study import Study, StudyLocale
+
+__all__ = [
+    "ApiToken",
+    "ConsentForm",
+    "Guideline",
+    "Option",
+    "PracticeTask",
+    "Question",
+    "Questionnaire",
+    "Study",
+    "StudyLocale",
+    "StudyMembership",
+    "TaskDesign",
+    "TurnDesign",
+]
