@@ -20,6 +20,8 @@ ENVIRONMENT = env.choice("POLYPHONY_ENVIRONMENT", ["development", "production"],
 PRODUCTION = ENVIRONMENT == "production"
 TESTING = "pytest" in sys.modules
 VAR_DIR = Path(env.text("POLYPHONY_VAR_DIR", str(BASE_DIR / ("var/test" if TESTING else "var"))))
+if TESTING and env.text("PYTEST_XDIST_WORKER", ""):
+    VAR_DIR /= env.text("PYTEST_XDIST_WORKER")  # parallel test processes share no queue and no file
 DEBUG = env.flag("DEBUG", False)
 # Behind TLS everywhere but on a developer's own machine; HTTPS=false exists for a production-like run on loopback.
 HTTPS = env.flag("HTTPS", PRODUCTION)

@@ -78,6 +78,7 @@ class RecipeFactory(DjangoModelFactory):
 
     class Meta:
         model = Recipe
+        skip_postgeneration_save = True
 
     study = factory.SubFactory(BareStudyFactory)
     key = "nc3"
@@ -113,6 +114,7 @@ class CandidateSetFactory(DjangoModelFactory):
 
     class Meta:
         model = CandidateSet
+        skip_postgeneration_save = True
         exclude = ["text"]
 
     text = factory.Sequence("A message number {}".format)
@@ -185,6 +187,10 @@ def fill_locale(locale: StudyLocale) -> None:
 
 class StudyFactory(BareStudyFactory):
     """An open study with en-US and fr-FR, a 4-way design of 2 to 4 turns, and a recipe. `k=2` gives a pairwise one."""
+
+    class Meta:
+        model = Study
+        skip_postgeneration_save = True
 
     @factory.post_generation
     def k(study, create, extracted, **kwargs):

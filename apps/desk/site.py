@@ -4,12 +4,49 @@ from typing import Any
 
 from django.contrib import admin
 from django.http import HttpRequest
+from django.template.response import TemplateResponse
+from django.urls import reverse
+
+# Section → models in the order of the work. A test holds that every registered model has its place here.
+SECTIONS: dict[str, tuple[str, ...]] = {
+    "Design": ("Study", "TaskDesign", "ConsentForm", "Guideline", "Questionnaire"),
+    "Content": ("Prompt", "Topic", "PromptSet"),
+    "Candidates": ("CandidateSet", "GenerationAttempt", "Recipe", "ModelSpec", "InstructionTemplate"),
+    "Recruitment": ("RecruitmentLink", "Annotator", "Consent"),
+    "Quotas": ("Quota", "Placement"),
+    "Fieldwork": ("Conversation", "Assignment", "Slot"),
+    "Releases": ("Release",),
+    "Access": ("User", "Group", "ApiToken"),
+}
 
 
 class DeskAdminSite(admin.AdminSite):
     site_header = "Polyphony"
     site_title = "Polyphony"
     index_title = "Fieldwork"
+    site_url = "/"
+    enable_nav_sidebar = False
 
     def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
-        return super().get_app_list(request, app_label)
+        """The sections of the desk; for one app's own page, that app."""
+        if app_label is not None:
+            return super().get_app_list(request, app_label)
+        found = {model["object_name"]: model for app in self._build_app_dict(request).values() for model in app["models"]}
+        index = reverse("admin:index", current_app=self.name)
+        sections = []
+        for name, models in SECTIONS.items():
+            section = [found.pop(model) for model in models if model in found]
+            sections.append(
+                {"name": name, "app_label": name.lower(), "app_url": f"{index}#{name.lower()}", "has_module_perms": True, "models": section}
+            )
+        if found:
+            sections.append(
+                {"name": "Other", "app_label": "other", "app_url": f"{index}#other", "has_module_perms": True, "models": [*found.values()]}
+            )
+        return [section for section in sections if section["models"]]
+
+    def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
+        # Imported here: Django makes the site before the models are loaded.
+        from apps.desk.selectors import study_overviews
+
+        return super().index(request, {"studies": study_overviews(request.user), **(extra_context or {})})

@@ -1,5 +1,51 @@
-from django.http import HttpRequest, HttpResponse
+"""Errors that Django raises before a view of ours runs."""
+
+from typing import Any
+
+from django.contrib.auth.decorators import login_not_required
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
+from django.utils.translation import gettext as _
 
 
+@login_not_required
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
-    return HttpResponse("csrf", status=403)
+    return _error(
+        request,
+        403,
+        _("Your browser did not send the security cookie"),
+        _("Please allow cookies for this site, go back, reload the page and send the form again."),
+    )
+
+
+@login_not_required
+def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    return _error(request, 400, _("We could not read this request"), _("Please go back and try again."))
+
+
+@login_not_required
+def permission_denied(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    return _error(request, 403, _("This page is not open to you"), _("If you think it should be, ask the people who run the study."))
+
+
+@login_not_required
+def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    return _error(
+        request,
+        404,
+        _("We do not know this link"),
+        _("Check that the whole link was copied. If it still fails, ask whoever sent it to you for a new one."),
+    )
+
+
+@login_not_required
+def server_error(request: HttpRequest) -> HttpResponse:
+    return _error(request, 500, _("Something went wrong on our side"), _("What you sent before is kept. Please try again in a minute."))
+
+
+def _error(request: HttpRequest, status: int, title: str, text: str) -> HttpResponse:
+    if request.path.startswith("/api/"):
+        codes: dict[int, str] = {400: "bad_request", 403: "permission_denied", 404: "not_found", 500: "server_error"}
+        body: dict[str, Any] = {"code": codes[status], "message": title, "extra": {}}
+        return JsonResponse(body, status=status)
+    return render(request, "annotation/problem.html", {"problem_title": title, "problem_text": text}, status=status)

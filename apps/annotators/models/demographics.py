@@ -34,7 +34,9 @@ class DemographicAnswer(models.Model):
     consent = models.ForeignKey(Consent, on_delete=models.PROTECT, related_name="demographic_answers")
     question = models.ForeignKey(Question, on_delete=models.PROTECT, related_name="answers")
     option = models.ForeignKey(Option, on_delete=models.PROTECT, related_name="answers")
-    age_group = models.CharField(max_length=7, blank=True, help_text="Five-year group of a year of birth, for example 35-39; the year is dropped.")
+    age_group = models.CharField(
+        max_length=7, blank=True, help_text="Five-year group of a year of birth, for example 35-39; the year is dropped."
+    )
 
     class Meta:
         constraints = [

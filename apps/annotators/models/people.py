@@ -3,10 +3,14 @@
 import secrets
 import uuid
 
+from django.core.validators import URLValidator
 from django.db import models
 from django.db.models import Q
 
 from apps.studies.models import ConsentForm, Study, StudyLocale
+
+
+panel_url = URLValidator(schemes=["https"])
 
 
 def new_token() -> str:
@@ -35,9 +39,18 @@ class RecruitmentLink(models.Model):
     kind = models.CharField(max_length=10, choices=Kind, default=Kind.DIRECT)
     purpose = models.CharField(max_length=10, choices=Purpose, default=Purpose.LIVE)
     is_open = models.BooleanField(default=True)
-    completion_url = models.URLField(blank=True, help_text="Where a person goes after completion; {code} is replaced by the completion code.")
-    screen_out_url = models.URLField(blank=True, help_text="The panel's return link for people who are not eligible.")
-    quota_full_url = models.URLField(blank=True, help_text="The panel's return link for people whose place is taken.")
+    completion_url = models.CharField(
+        max_length=500,
+        blank=True,
+        validators=[panel_url],
+        help_text="Where a person goes after completion; {code} is replaced by the completion code.",
+    )
+    screen_out_url = models.CharField(
+        max_length=500, blank=True, validators=[panel_url], help_text="The panel's return link for people who are not eligible."
+    )
+    quota_full_url = models.CharField(
+        max_length=500, blank=True, validators=[panel_url], help_text="The panel's return link for people whose place is taken."
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -60,7 +73,9 @@ class Annotator(models.Model):
     study = models.ForeignKey(Study, on_delete=models.PROTECT, related_name="annotators")
     study_locale = models.ForeignKey(StudyLocale, on_delete=models.PROTECT, related_name="annotators")
     recruitment_link = models.ForeignKey(RecruitmentLink, on_delete=models.PROTECT, related_name="annotators")
-    public_id = models.UUIDField(unique=True, default=uuid.uuid4, editable=False, help_text="In the person's own resume link; never exported.")
+    public_id = models.UUIDField(
+        unique=True, default=uuid.uuid4, editable=False, help_text="In the person's own resume link; never exported."
+    )
     submission_id = models.UUIDField(unique=True, help_text="Of the consent form, so that a second press joins once.")
     external_id_hash = models.CharField(max_length=64, null=True, blank=True, help_text="Keyed hash of the panel's identity.")  # noqa: DJ001
     state = models.CharField(max_length=12, choices=State, default=State.ACTIVE)

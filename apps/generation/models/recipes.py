@@ -1,6 +1,6 @@
 """How candidates are made: models, instruction templates, and recipes that combine them."""
 
-from django.core.validators import MinValueValidator, RegexValidator
+from django.core.validators import MinValueValidator, RegexValidator, URLValidator
 from django.db import models
 
 from apps.core.text import text_hash
@@ -12,7 +12,12 @@ class ModelSpec(models.Model):
 
     study = models.ForeignKey(Study, on_delete=models.CASCADE, related_name="model_specs")
     key = models.SlugField(max_length=60)
-    base_url = models.URLField(blank=True, help_text="For example https://host/v1. Empty: the bundled offline endpoint.")
+    base_url = models.CharField(
+        max_length=300,
+        blank=True,
+        validators=[URLValidator(schemes=["http", "https"])],
+        help_text="For example https://host/v1. Empty: the bundled offline endpoint.",
+    )
     model = models.CharField(max_length=120, help_text="Model name as the endpoint knows it.")
     api_key_variable = models.CharField(
         max_length=60,

@@ -1,0 +1,122 @@
+"""What every annotator page shares: who may open it, how it is rendered, how errors speak."""
+
+import uuid
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from django.contrib.auth.decorators import login_not_required
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
+from django.views.decorators.cache import never_cache
+
+from apps.annotation.errors import StaleForm, SubmissionConflict
+from apps.annotation.middleware import annotator_of
+from apps.annotation.selectors import Position, Step, current_step
+from apps.annotators.errors import LinkClosed
+from apps.annotators.errors import SubmissionConflict as JoinConflict
+from apps.annotators.models import Annotator
+from apps.annotators.selectors import resume_token
+
+View = Callable[..., HttpResponse]
+
+
+def annotator_page(*steps: Step) -> Callable[[View], View]:
+    """A page for somebody who joined. GET at another step than `steps` leads to the current one; no steps: any step.
+
+    The view receives the annotator and, on GET, their position. A form of a step that is over answers 409 with a way on.
+    """
+
+    def decorate(view: View) -> View:
+        @login_not_required
+        @never_cache
+        @wraps(view)
+        def wrapped(request: HttpRequest) -> HttpResponse:
+            annotator = annotator_of(request)
+            if annotator is None:
+                return link_needed(request)
+            try:
+                if request.method == "POST":
+                    return view(request, annotator, None)
+                position = current_step(annotator)
+                if steps and position.step not in steps:
+                    return redirect(step_url(position.step))
+                return view(request, annotator, position)
+            except StaleForm:
+                return problem(request, _("This page is out of date"), _("You have already moved on, perhaps in another tab. Nothing is lost."), 409)
+            except (SubmissionConflict, JoinConflict):
+                return problem(
+                    request,
+                    _("This was sent before with other contents"),
+                    _("We kept the first version that arrived. Please go on from your current page."),
+                    409,
+                )
+
+        return wrapped
+
+    return decorate
+
+
+def step_url(step: Step) -> str:
+    return f"annotation:{step.value}"
+
+
+def proceed(request: HttpRequest) -> HttpResponse:
+    """After a stored form: on to the person's current step."""
+    response = redirect("annotation:current")
+    response.status_code = 303
+    return response
+
+
+def page(request: HttpRequest, template: str, annotator: Annotator | None, status: int = 200, **context: Any) -> HttpResponse:
+    """Render an annotator page; forms find a fresh `submission_id` unless the context brings the one being corrected."""
+    context.setdefault("submission_id", uuid.uuid4())
+    if annotator is not None:
+        context |= {"annotator": annotator, "study": annotator.study, "study_locale": annotator.study_locale}
+        context["resume_path"] = resume_token(annotator)
+    return render(request, f"annotation/{template}.html", context, status=status)
+
+
+def problem(request: HttpRequest, title: str, text: str, status: int) -> HttpResponse:
+    """An error with a way on."""
+    return render(request, "annotation/problem.html", {"problem_title": title, "problem_text": text}, status=status)
+
+
+def link_needed(request: HttpRequest) -> HttpResponse:
+    return problem(
+        request,
+        _("Please open your personal link again"),
+        _("We could not see who you are, perhaps because your session ended. What you sent is kept: open the link you joined with to go on."),
+        403,
+    )
+
+
+def link_closed(request: HttpRequest, error: LinkClosed) -> HttpResponse:
+    return problem(
+        request,
+        _("This study is not taking part requests at the moment"),
+        _("The link is closed or the study has ended. You can close this page; whoever sent you the link can tell you more."),
+        410,
+    )
+
+
+def parse_uuid(value: str) -> uuid.UUID:
+    """Raises `StaleForm` for a form without a usable submission id."""
+    try:
+        return uuid.UUID(value)
+    except ValueError as error:
+        raise StaleForm from error
+
+
+def current(request: HttpRequest) -> HttpResponse:
+    """The address that always leads to where the person is."""
+    annotator = annotator_of(request)
+    if annotator is None:
+        return link_needed(request)
+    return redirect(step_url(current_step(annotator).step))
+
+
+current = login_not_required(never_cache(current))
+
+__all__ = ["Position", "annotator_page", "current", "link_closed", "link_needed", "page", "parse_uuid", "problem", "proceed", "step_url"]

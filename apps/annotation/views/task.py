@@ -1,0 +1,159 @@
+"""The task: start, compare, wait, write on, and the end of it all."""
+
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from apps.annotation import services
+from apps.annotation.devices import device_class
+from apps.annotation.errors import EmptyMessage, ExplanationTooShort, MessageTooLong, MissingChoice, NoWorkAvailable, StaleForm, TooFewTurns
+from apps.annotation.selectors import Position, Step, comparison_page, current_step, current_work, message_page, progress_of
+from apps.annotation.services.participation import finish_if_done
+from apps.annotation.views.pages import annotator_page, page, parse_uuid, proceed, step_url
+from apps.annotators.models import Annotator
+
+LAYOUTS = {"column", "side_by_side"}
+
+
+@annotator_page(Step.START)
+def start(request: HttpRequest, annotator: Annotator, position: Position | None) -> HttpResponse:
+    """Claiming is a POST: opening a page takes no seat."""
+    if request.method == "POST":
+        try:
+            services.claim_next_assignment(
+                annotator=annotator, submission_id=parse_uuid(request.POST.get("submission_id", "")), now=timezone.now()
+            )
+        except NoWorkAvailable:
+            finish_if_done(annotator=annotator, now=timezone.now(), no_more_work=True)
+            if annotator.state == Annotator.State.ACTIVE:
+                return page(request, "start", annotator, 503, progress=progress_of(annotator), no_work=True)
+        return proceed(request)
+    return page(request, "start", annotator, progress=progress_of(annotator))
+
+
+@annotator_page(Step.COMPARE)
+def compare(request: HttpRequest, annotator: Annotator, position: Position | None) -> HttpResponse:
+    if request.method == "POST":
+        return _judge(request, annotator)
+    if position is None or position.work is None or position.work.turn is None:
+        raise StaleForm
+    services.show_turn(turn=position.work.turn, device_class=device_class(request.headers.get("User-Agent", "")), now=timezone.now())
+    return page(request, "compare", annotator, comparison=comparison_page(annotator, position.work))
+
+
+def _judge(request: HttpRequest, annotator: Annotator) -> HttpResponse:
+    data = request.POST
+    choice, turn_number = data.get("choice", ""), data.get("turn", "")
+    try:
+        services.submit_comparison(
+            annotator=annotator,
+            turn_number=int(turn_number) if turn_number.isdecimal() else 0,
+            chosen_position=int(choice) if choice.isdecimal() else None,
+            explanation=data.get("explanation", ""),
+            layout=data.get("layout", "") if data.get("layout") in LAYOUTS else "",
+            submission_id=parse_uuid(data.get("submission_id", "")),
+            now=timezone.now(),
+        )
+    except (MissingChoice, ExplanationTooShort, MessageTooLong) as error:
+        work = current_work(annotator)
+        if work is None:
+            raise StaleForm from error
+        problems = {"choice": "", "explanation": ""}
+        if isinstance(error, MissingChoice):
+            problems["choice"] = _("Please choose the answer that you prefer.")
+        else:
+            problems["explanation"] = _explain(error)
+        context = {"problems": problems, "choice": choice, "explanation": data.get("explanation", ""), "submission_id": data["submission_id"]}
+        return page(request, "compare", annotator, 422, comparison=comparison_page(annotator, work), **context)
+    return proceed(request)
+
+
+def _explain(error: ExplanationTooShort | MessageTooLong) -> str:
+    if isinstance(error, MessageTooLong):
+        text = _("This text is too long: it has %(characters)d characters, and %(maximum)d fit.")
+        return text % error.extra
+    text = ngettext(
+        "Please write a little more: at least %(minimum)d word. You have written %(words)d.",
+        "Please write a little more: at least %(minimum)d words. You have written %(words)d.",
+        error.extra["minimum"],
+    )
+    return text % error.extra
+
+
+@annotator_page(Step.MESSAGE)
+def message(request: HttpRequest, annotator: Annotator, position: Position | None) -> HttpResponse:
+    """The next message, or the end of the conversation once the minimum of turns is reached."""
+    if position is not None and position.work is not None:
+        return page(request, "message", annotator, message=message_page(annotator, position.work))
+    data = request.POST
+    turn_number = int(data["turn"]) if data.get("turn", "").isdecimal() else 0
+    try:
+        if data.get("action") == "end":
+            services.end_conversation(annotator=annotator, turn_number=turn_number, now=timezone.now())
+        else:
+            services.submit_message(
+                annotator=annotator,
+                turn_number=turn_number,
+                message=data.get("message", ""),
+                submission_id=parse_uuid(data.get("submission_id", "")),
+                now=timezone.now(),
+            )
+    except (EmptyMessage, MessageTooLong, TooFewTurns) as error:
+        work = current_work(annotator)
+        if work is None:
+            raise StaleForm from error
+        if isinstance(error, EmptyMessage):
+            text = _("Please write a message first.")
+        elif isinstance(error, TooFewTurns):
+            text = _("This conversation needs one more message before it can end.")
+        else:
+            text = _explain(error)
+        context = {"error": text, "typed": data.get("message", ""), "submission_id": data.get("submission_id", "")}
+        return page(request, "message", annotator, 422, message=message_page(annotator, work), **context)
+    return proceed(request)
+
+
+@annotator_page(Step.WAIT)
+def wait(request: HttpRequest, annotator: Annotator, position: Position | None) -> HttpResponse:
+    if position is None or position.work is None:
+        raise StaleForm
+    return page(request, "wait", annotator, message=message_page(annotator, position.work), turn=position.work.turn)
+
+
+@annotator_page()
+def wait_status(request: HttpRequest, annotator: Annotator, position: Position | None) -> HttpResponse:
+    """For the waiting page's script: whether to go on, and where to."""
+    step = current_step(annotator).step
+    return JsonResponse({"waiting": step == Step.WAIT, "next": reverse(step_url(step))})
+
+
+@annotator_page(Step.TROUBLE)
+def trouble(request: HttpRequest, annotator: Annotator, position: Position | None) -> HttpResponse:
+    """The candidates of a turn could not be made: try again, or close the conversation at no cost."""
+    if request.method == "POST":
+        if request.POST.get("action") == "retry":
+            services.retry_turn(annotator=annotator)
+        else:
+            services.give_up_turn(annotator=annotator, now=timezone.now())
+        return proceed(request)
+    return page(request, "trouble", annotator)
+
+
+@annotator_page(Step.PAUSED)
+def paused(request: HttpRequest, annotator: Annotator, position: Position | None) -> HttpResponse:
+    return page(request, "paused", annotator)
+
+
+@annotator_page(Step.DONE)
+def done(request: HttpRequest, annotator: Annotator, position: Position | None) -> HttpResponse:
+    url = annotator.recruitment_link.completion_url.replace("{code}", annotator.completion_code)
+    return page(request, "done", annotator, return_url=url)
+
+
+@annotator_page(Step.ENDED)
+def ended(request: HttpRequest, annotator: Annotator, position: Position | None) -> HttpResponse:
+    link = annotator.recruitment_link
+    urls = {Annotator.State.SCREENED_OUT.value: link.screen_out_url, Annotator.State.QUOTA_FULL.value: link.quota_full_url}
+    return page(request, "ended", annotator, return_url=urls.get(annotator.state, ""))

@@ -1,0 +1,147 @@
+"""What the API sends. Every field is named here; output only, read from the dataclasses of `exports.selectors`."""
+
+from typing import Any
+
+from rest_framework import serializers
+
+from apps.api.pagination import encode_cursor
+from apps.exports.selectors import FeedEntry, PublishedCandidate, iso
+
+Serializer = serializers.Serializer[Any]
+
+
+class OptionSerializer(Serializer):
+    code = serializers.CharField()
+    published = serializers.CharField(allow_null=True, help_text="Literal in the published column; null: missing.")
+
+
+class AnswerSerializer(Serializer):
+    question = serializers.CharField(help_text="Code of the question.")
+    column = serializers.CharField(allow_blank=True, help_text="Published column that it feeds; empty: none.")
+    published = serializers.CharField(allow_null=True, help_text="Value in that column; null: missing.")
+    options = OptionSerializer(many=True)
+
+
+class AnnotatorSerializer(Serializer):
+    annotator_id = serializers.CharField(source="pseudonym", help_text="Pseudonym, the same in every release of the study.")
+    locale = serializers.CharField(help_text="For example hi-IN.")
+    language = serializers.CharField()
+    country = serializers.CharField(help_text="As published, for example india.")
+    wave = serializers.IntegerField()
+    answers = AnswerSerializer(many=True, help_text="Demographic answers as they stand at the time of reading.")
+
+
+class CandidateSerializer(Serializer):
+    letter = serializers.CharField(help_text="Letter on this annotator's screen.")
+    position = serializers.IntegerField(help_text="From 0, in the order this annotator saw.")
+    candidate_id = serializers.CharField(source="pseudonym", help_text="The same for everybody who saw it.")
+    slot = serializers.IntegerField(help_text="Generation slot, from 0.")
+    source = serializers.CharField(help_text="Sampling method, or “curated”.")  # type: ignore[assignment]  # a field of this name
+    model = serializers.CharField(allow_null=True)
+    text = serializers.CharField()
+    rank = serializers.IntegerField(allow_null=True, help_text="1 is best.")
+    chosen = serializers.BooleanField()
+
+
+class ChangeSerializer(Serializer):
+    """What every entry of the feed has."""
+
+    cursor = serializers.SerializerMethodField(help_text="Hand it back as `cursor` to get what came after this entry.")
+    change = serializers.ChoiceField(source="kind", choices=["ADDED", "REVISED", "ERASED"])
+    comparison_id = serializers.CharField(source="comparison_pseudonym")
+
+    def get_cursor(self, entry: FeedEntry) -> str:
+        return encode_cursor(entry.position)
+
+
+class ErasedSerializer(ChangeSerializer):
+    """A comparison that was erased: delete your copy."""
+
+
+class ComparisonSerializer(ChangeSerializer):
+    """A comparison that was added, or a new revision of one."""
+
+    revision = serializers.IntegerField(source="comparison.revision")
+    is_current = serializers.BooleanField(source="comparison.is_current")
+    conversation_id = serializers.CharField(source="comparison.conversation")
+    assignment_state = serializers.CharField(
+        source="comparison.assignment_state",
+        help_text="At the time of reading. Releases hold COMPLETED only; ACTIVE is unfinished, SURPLUS never counts.",
+    )
+    annotator = AnnotatorSerializer(source="comparison.annotator")
+    purpose = serializers.ChoiceField(source="comparison.purpose", choices=["MAIN", "OWN"])
+    prompt_key = serializers.CharField(source="comparison.prompt_key", allow_null=True)
+    prompt_version = serializers.IntegerField(source="comparison.prompt_version", allow_null=True)
+    recipe = serializers.CharField(source="comparison.recipe")
+    recipe_version = serializers.IntegerField(source="comparison.recipe_version")
+    turn_number = serializers.IntegerField(source="comparison.turn_number", help_text="From 1.")
+    message = serializers.CharField(source="comparison.message")
+    message_language = serializers.CharField(source="comparison.message_language", allow_null=True)
+    candidate_set_id = serializers.CharField(source="comparison.candidate_set")
+    is_live = serializers.BooleanField(source="comparison.is_live", help_text="Whether the candidates were made for this turn.")
+    form = serializers.CharField(source="comparison.form")
+    candidates = CandidateSerializer(source="comparison.candidates", many=True, help_text="In the order this annotator saw.")
+    outcome = serializers.ChoiceField(source="comparison.outcome", choices=["PREFERENCE", "TIE", "NONE"])
+    chosen_letter = serializers.SerializerMethodField()
+    chosen_candidate_id = serializers.SerializerMethodField()
+    explanation = serializers.CharField(source="comparison.explanation", allow_null=True)
+    explanation_language = serializers.CharField(source="comparison.explanation_language", allow_null=True)
+    shown_at = serializers.SerializerMethodField(help_text="ISO 8601 with offset.")
+    answered_at = serializers.SerializerMethodField(help_text="ISO 8601 with offset.")
+    device_class = serializers.CharField(source="comparison.device_class", allow_null=True)
+    layout = serializers.CharField(source="comparison.layout", allow_null=True)
+
+    def get_chosen_letter(self, entry: FeedEntry) -> str | None:
+        chosen = _chosen(entry)
+        return chosen.letter if chosen else None
+
+    def get_chosen_candidate_id(self, entry: FeedEntry) -> str | None:
+        chosen = _chosen(entry)
+        return chosen.pseudonym if chosen else None
+
+    def get_shown_at(self, entry: FeedEntry) -> str | None:
+        return iso(entry.comparison.shown_at) if entry.comparison else None
+
+    def get_answered_at(self, entry: FeedEntry) -> str | None:
+        return iso(entry.comparison.answered_at) if entry.comparison else None
+
+
+def _chosen(entry: FeedEntry) -> PublishedCandidate | None:
+    return entry.comparison.chosen if entry.comparison else None
+
+
+def entry_data(entry: FeedEntry) -> dict[str, Any]:
+    """One entry of the feed, as JSON-ready data."""
+    serializer = ComparisonSerializer(entry) if entry.comparison else ErasedSerializer(entry)
+    return dict(serializer.data)
+
+
+class LocaleSerializer(Serializer):
+    locale = serializers.CharField(source="tag")
+    name = serializers.CharField()
+    language = serializers.CharField()
+    country = serializers.CharField(source="published_country")
+
+
+class CountsSerializer(Serializer):
+    annotators = serializers.IntegerField()
+    conversations = serializers.IntegerField()
+    comparisons = serializers.IntegerField()
+
+
+class StudySerializer(Serializer):
+    slug = serializers.CharField()
+    title = serializers.DictField(child=serializers.CharField(), help_text="Title by language.")
+    state = serializers.ChoiceField(choices=["DRAFT", "OPEN", "PAUSED", "CLOSED"])
+    locales = LocaleSerializer(many=True)
+    counts = CountsSerializer(help_text="What a release built now would hold.")
+
+
+class StudyListSerializer(Serializer):
+    results = StudySerializer(many=True)
+
+
+class ErrorSerializer(Serializer):
+    code = serializers.CharField()
+    message = serializers.CharField()
+    extra = serializers.DictField()

@@ -1,0 +1,15 @@
+"""Mounted at `api/v1/`. Every view authenticates by token alone, so Django's log-in requirement does not apply."""
+
+from django.urls import path, re_path
+
+from apps.api import views
+
+app_name = "api"
+
+urlpatterns = [
+    path("comparisons/", views.ComparisonsView.as_view(), name="comparisons"),
+    path("studies/", views.StudiesView.as_view(), name="studies"),
+    path("schema/", views.SchemaView.as_view(), name="schema"),
+    path("docs/", views.DocsView.as_view(), name="docs"),
+    re_path(r"^.*$", views.NotFoundView.as_view(), name="not-found"),
+]

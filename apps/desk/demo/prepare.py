@@ -1,0 +1,63 @@
+"""The rows of the demo: the study, its recruitment links and the researcher who owns it."""
+
+import json
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from django.db import transaction
+
+from apps.accounts.models import User
+from apps.annotators.models import RecruitmentLink
+from apps.studies.models import Study, StudyMembership
+
+STUDY_SLUG = "community-alignment"
+ADMIN_NAME = "admin"
+
+
+@dataclass(frozen=True)
+class LocaleLink:
+    """How people of one locale join the demo study."""
+
+    tag: str
+    name: str
+    token: str
+
+
+def ensure_admin(*, study: Study, notes: Path) -> str:
+    """Make the researcher `admin`, owner of `study`. Returns the password, kept in `notes` (mode 600) between starts.
+
+    An account that exists without its note gets a new password: nobody can know the old one.
+    """
+    password = _kept_password(notes)
+    user = User.objects.filter(username=ADMIN_NAME).first()
+    if password is None or user is None:
+        password = password or secrets.token_urlsafe(9)
+        user = user or User(username=ADMIN_NAME)
+        user.is_staff = user.is_superuser = True
+        user.set_password(password)
+        user.save()
+        notes.touch(mode=0o600)
+        notes.write_text(json.dumps({"username": ADMIN_NAME, "password": password}))
+    StudyMembership.objects.get_or_create(study=study, user=user, defaults={"role": StudyMembership.Role.OWNER})
+    return password
+
+
+def _kept_password(notes: Path) -> str | None:
+    try:
+        kept = json.loads(notes.read_text())
+        return str(kept["password"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def ensure_links(*, study: Study) -> list[LocaleLink]:
+    """One recruitment link per locale of `study`, made at the first start and reused."""
+    links = []
+    for locale in study.locales.all():
+        with transaction.atomic():
+            link, made = RecruitmentLink.objects.get_or_create(study=study, name=f"Demo {locale.tag}")
+            if made:
+                link.locales.set([locale])
+        links.append(LocaleLink(tag=locale.tag, name=locale.name, token=link.token))
+    return links

@@ -1,0 +1,133 @@
+"""From published values to the rows of each table. A row has exactly the columns of its table, in their order."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.conf import settings
+
+from apps.content.models import Prompt
+from apps.exports.demographics import Answer
+from apps.exports.pseudonyms import Kind, Pseudonyms
+from apps.exports.schemas.community_alignment import DEMOGRAPHIC_COLUMNS, LETTERS, TURNS
+from apps.exports.selectors import PublishedAnnotator, PublishedComparison, iso
+from apps.generation.models import Candidate
+
+Row = dict[str, Any]
+
+
+def community_alignment_row(turns: Sequence[PublishedComparison]) -> Row:
+    """One conversation from its judged turns, in order. Later turns that were not judged are null columns."""
+    first = turns[0]
+    by_number = {turn.turn_number: turn for turn in turns}
+    row: Row = {
+        "conversation_id": first.conversation,
+        "assigned_lang": first.annotator.language,
+        "annotator_id": first.annotator.pseudonym,
+    }
+    for number, name in enumerate(TURNS, start=1):
+        row |= _turn_columns(name, by_number.get(number))
+    return row | {
+        **{name: _published_in(column, first.annotator.answers) for column, name in DEMOGRAPHIC_COLUMNS.items()},
+        "annotator_country": first.annotator.country,
+        "is_pregenerated_first_prompt": first.purpose == "MAIN",
+        "in_balanced_subset": False,
+        "in_balanced_subset_10": False,
+        "wave": first.annotator.wave,
+    }
+
+
+def _turn_columns(name: str, turn: PublishedComparison | None) -> Row:
+    texts = [candidate.text for candidate in turn.candidates] if turn else [None] * len(LETTERS)
+    chosen = turn.chosen if turn else None
+    return {
+        f"{name}_turn_prompt": turn.message if turn else None,
+        f"{name}_turn_responses": _responses_block(turn) if turn else None,
+        **{f"{name}_turn_response_{letter}": text for letter, text in zip(LETTERS, texts, strict=True)},
+        f"{name}_turn_preferred_response": f"response_{chosen.letter.lower()}" if chosen else None,
+        f"{name}_turn_feedback": turn.explanation if turn else None,
+    }
+
+
+def _responses_block(turn: PublishedComparison) -> str:
+    return "\n\n".join(f"# Response {candidate.letter}:\n{candidate.text}" for candidate in turn.candidates)
+
+
+def _published_in(column: str, answers: Sequence[Answer]) -> str | None:
+    return next((answer.published for answer in answers if answer.column == column and answer.published), None)
+
+
+def comparison_row(turn: PublishedComparison) -> Row:
+    chosen = turn.chosen
+    return {
+        "comparison_id": turn.pseudonym,
+        "conversation_id": turn.conversation,
+        "annotator_id": turn.annotator.pseudonym,
+        "locale": turn.annotator.locale,
+        "language": turn.annotator.language,
+        "wave": turn.annotator.wave,
+        "purpose": turn.purpose,
+        "prompt_key": turn.prompt_key,
+        "prompt_version": turn.prompt_version,
+        "recipe": turn.recipe,
+        "recipe_version": turn.recipe_version,
+        "turn_number": turn.turn_number,
+        "message": turn.message,
+        "message_language": turn.message_language,
+        "candidate_set_id": turn.candidate_set,
+        "is_live": turn.is_live,
+        "form": turn.form,
+        "k": turn.k,
+        "display_order": [candidate.pseudonym for candidate in turn.candidates],
+        "generation_slots": [candidate.slot for candidate in turn.candidates],
+        "sources": [candidate.source for candidate in turn.candidates],
+        "models": [candidate.model for candidate in turn.candidates],
+        "ranks": [candidate.rank for candidate in turn.candidates],
+        "outcome": turn.outcome,
+        "chosen_candidate_id": chosen.pseudonym if chosen else None,
+        "chosen_letter": chosen.letter if chosen else None,
+        "explanation": turn.explanation,
+        "explanation_language": turn.explanation_language,
+        "shown_at": iso(turn.shown_at),
+        "answered_at": iso(turn.answered_at),
+        "device_class": turn.device_class,
+        "layout": turn.layout,
+        "revision": turn.revision,
+    }
+
+
+def candidate_row(candidate: Candidate, pseudonyms: Pseudonyms) -> Row:
+    return {
+        "candidate_id": pseudonyms.of(Kind.CANDIDATE, candidate.pk),
+        "candidate_set_id": pseudonyms.of(Kind.CANDIDATE_SET, candidate.candidate_set_id),
+        "language": candidate.candidate_set.language,
+        "slot": candidate.slot,
+        "source": candidate.source,
+        "model": candidate.model_spec.model if candidate.model_spec else None,
+        "template_hash": candidate.attempt.template_hash if candidate.attempt else None,
+        "text": candidate.text,
+    }
+
+
+def annotator_row(annotator: PublishedAnnotator, question_codes: Sequence[str]) -> Row:
+    answers = {answer.question: answer for answer in annotator.answers}
+    row: Row = {
+        "annotator_id": annotator.pseudonym,
+        "locale": annotator.locale,
+        "language": annotator.language,
+        "country": annotator.country,
+        "wave": annotator.wave,
+    }
+    for code in question_codes:
+        options = answers[code].options if code in answers else ()
+        row[f"answer_{code}"] = ";".join(option.code for option in options) or None
+        row[f"stratum_{code}"] = ";".join(option.stratum for option in options if option.stratum) or None
+    return row
+
+
+def prompt_row(prompt: Prompt) -> Row:
+    return {
+        "prompt_key": prompt.key,
+        "prompt_version": prompt.version,
+        "topic": prompt.topic.key if prompt.topic else None,
+        **{f"text_{language}": getattr(prompt, f"text_{language}") or None for language in settings.CONTENT_LANGUAGES},
+    }

@@ -1,0 +1,111 @@
+"""The long schema: several files joined by pseudonyms, with everything the wide file has no room for."""
+
+from collections.abc import Iterable
+
+from django.conf import settings
+
+from apps.exports.schemas.base import Column, Schema, Table
+
+_shown = "by position as this annotator saw them, A first"
+
+COMPARISONS = Table(
+    "comparisons",
+    "one turn with its current comparison",
+    (
+        Column("comparison_id", "string", "Pseudonym of the comparison; unique in the file."),
+        Column("conversation_id", "string", "Pseudonym of the conversation."),
+        Column("annotator_id", "string", "Pseudonym of the annotator; joins to annotators."),
+        Column("locale", "string", "Locale of the annotator, for example hi-IN."),
+        Column("language", "string", "Language of the locale."),
+        Column("wave", "int64", "Recruitment wave of the annotator."),
+        Column("purpose", "string", "MAIN: a prompt of the study. OWN: the annotator's own first message.", False, ("MAIN", "OWN")),
+        Column("prompt_key", "string", "Key of the first prompt; joins to prompts. Null for an own first message.", True),
+        Column("prompt_version", "int64", "Version of the first prompt. Null for an own first message.", True),
+        Column("recipe", "string", "Arm: key of the recipe that made the candidates."),
+        Column("recipe_version", "int64", "Version of the recipe."),
+        Column("turn_number", "int64", "Turn within the conversation, from 1."),
+        Column("message", "string", "The message that the candidates answer."),
+        Column("message_language", "string", "Detected language of a message the annotator wrote. Null: study text or unsure.", True),
+        Column("candidate_set_id", "string", "Pseudonym of the candidate set, the same for everybody who saw it."),
+        Column("is_live", "bool", "True: the set was made for this turn. False: made before fieldwork and shared."),
+        Column("form", "string", "Form of the comparison, for example PICK_ONE."),
+        Column("k", "int64", "Number of candidates shown."),
+        Column("display_order", "list<string>", f"Candidate ids {_shown}; join to candidates."),
+        Column("generation_slots", "list<int64>", f"Slot in which each candidate was generated, from 0, {_shown}."),
+        Column("sources", "list<string>", f"Sampling method of each candidate, {_shown}."),
+        Column("models", "list<string>", f"Model of each candidate, {_shown}; null for a curated one."),
+        Column("ranks", "list<int64>", f"Rank of each candidate, 1 is best, {_shown}; null where the outcome ranks nothing."),
+        Column("outcome", "string", "What the annotator decided.", False, ("PREFERENCE", "TIE", "NONE")),
+        Column("chosen_candidate_id", "string", "The preferred candidate. Null unless the outcome is a preference for one.", True),
+        Column("chosen_letter", "string", "Its letter on the annotator's screen.", True, tuple("ABCDEF")),
+        Column("explanation", "string", "Why, in the annotator's words. Null where nothing was written.", True),
+        Column("explanation_language", "string", "Detected language of the explanation. Null: none or unsure.", True),
+        Column("shown_at", "string", "First time the candidates were shown: ISO 8601 with offset.", True),
+        Column("answered_at", "string", "When the answer was stored: ISO 8601 with offset.", True),
+        Column("device_class", "string", "phone, tablet or desktop. Null: unknown.", True),
+        Column("layout", "string", "How the candidates stood: column or side_by_side. Null: unknown.", True),
+        Column("revision", "int64", "Revision of the comparison that is current; 1 was never revised."),
+    ),
+)
+
+CANDIDATES = Table(
+    "candidates",
+    "one candidate that occurs in comparisons",
+    (
+        Column("candidate_id", "string", "Pseudonym of the candidate, the same for everybody who saw it; unique in the file."),
+        Column("candidate_set_id", "string", "Pseudonym of its set."),
+        Column("language", "string", "Language of the set."),
+        Column("slot", "int64", "Generation slot, from 0; never the position on a screen."),
+        Column("source", "string", "Sampling method, or “curated”."),
+        Column("model", "string", "Model name as the endpoint knows it. Null: curated.", True),
+        Column("template_hash", "string", "SHA-256 of the instruction that made it. Null: curated.", True),
+        Column("text", "string", "The candidate."),
+    ),
+)
+
+PROMPTS = Table(
+    "prompts",
+    "one prompt that occurs in comparisons",
+    (
+        Column("prompt_key", "string", "Key of the prompt."),
+        Column("prompt_version", "int64", "Version of its text; key and version are unique in the file."),
+        Column("topic", "string", "Key of its topic. Null: none.", True),
+        *[
+            Column(f"text_{language}", "string", f"The prompt in {language}. Null: not translated.", True)
+            for language in settings.CONTENT_LANGUAGES
+        ],
+    ),
+)
+
+
+def annotators_table(question_codes: Iterable[str]) -> Table:
+    """The annotators file of a study that asks these questions: two columns for each."""
+    questions = [
+        column
+        for code in question_codes
+        for column in (
+            Column(f"answer_{code}", "string", f"Codes of the options chosen for {code}, joined by “;”. Null: not answered.", True),
+            Column(f"stratum_{code}", "string", "Strata of these options, joined by “;”. Null: none.", True),
+        )
+    ]
+    return Table(
+        "annotators",
+        "one annotator who occurs in comparisons",
+        (
+            Column("annotator_id", "string", "Pseudonym of the annotator; unique in the file."),
+            Column("locale", "string", "Locale, for example hi-IN."),
+            Column("language", "string", "Language of the locale."),
+            Column("country", "string", "Country as published, for example india."),
+            Column("wave", "int64", "Recruitment wave."),
+            *questions,
+        ),
+    )
+
+
+def schema_for(question_codes: Iterable[str]) -> Schema:
+    return Schema(
+        name="long",
+        title="Long: comparisons, candidates, annotators and prompts, joined by pseudonyms",
+        neutralises_csv=True,
+        tables=(COMPARISONS, CANDIDATES, annotators_table(question_codes), PROMPTS),
+    )

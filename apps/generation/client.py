@@ -1,0 +1,133 @@
+"""One chat completion from an OpenAI-compatible endpoint, or an error with a code."""
+
+import json
+import os
+import time
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+
+from apps.core.errors import DomainError
+from apps.core.text import clean_text
+from apps.generation.models import ModelSpec
+
+# openai and httpx2 take most of a second to import and no web page needs them, so they are imported where a call is made.
+if TYPE_CHECKING:
+    from openai import OpenAI
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What an endpoint answered. `text` is cleaned of what no database holds; tokens are None where it did not say."""
+
+    text: str
+    model: str
+    finish_reason: str
+    input_tokens: int | None
+    output_tokens: int | None
+    latency_seconds: float
+
+
+class EndpointError(DomainError):
+    """A call that gave nothing usable.
+
+    `code`: endpoint_unreachable, endpoint_timeout, endpoint_error_<status>, malformed_response, truncated, too_large,
+    api_key_missing, or that of an outbound refusal. `completion` is set where the endpoint did answer (and charge);
+    `retry_after` is the wait in seconds that it asked for.
+    """
+
+    def __init__(self, code: str, message: str, *, completion: Completion | None = None, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.completion = completion
+        self.retry_after = retry_after
+
+
+def complete(*, model_spec: ModelSpec, messages: list[dict[str, str]], temperature: float, seed: int) -> Completion:
+    """Ask for one completion within `model_spec.timeout_seconds`, never retrying. Raises `EndpointError`."""
+    import openai
+
+    client = _client(model_spec.base_url or settings.OFFLINE_ENDPOINT_URL, _api_key(model_spec))
+    started = time.monotonic()
+    try:
+        response = client.chat.completions.with_raw_response.create(
+            model=model_spec.model,
+            messages=messages,  # type: ignore[arg-type]
+            max_tokens=model_spec.max_tokens,
+            temperature=temperature,
+            seed=seed,
+            timeout=float(model_spec.timeout_seconds),
+        )
+    except openai.APITimeoutError as error:
+        raise EndpointError("endpoint_timeout", f"The endpoint gave no answer within {model_spec.timeout_seconds} s.") from error
+    except openai.APIConnectionError as error:
+        raise EndpointError("endpoint_unreachable", "The endpoint cannot be reached.") from error
+    except DomainError as error:
+        raise EndpointError(error.code, str(error)) from error
+    except openai.APIStatusError as error:
+        # Not the body: vendors repeat a part of the key in it.
+        raise EndpointError(
+            f"endpoint_error_{error.status_code}",
+            f"The endpoint answered HTTP {error.status_code}.",
+            retry_after=_seconds(error.response.headers.get("Retry-After", "")),
+        ) from error
+    return parse_completion(response.content, latency_seconds=time.monotonic() - started)
+
+
+def parse_completion(body: bytes, *, latency_seconds: float) -> Completion:
+    """The first choice of a chat-completions response. Raises `EndpointError` (malformed_response, truncated)."""
+    try:
+        data = json.loads(body)
+        choice = data["choices"][0]
+        content = choice["message"]["content"]
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise EndpointError("malformed_response", "The endpoint's answer is not a chat completion.") from error
+    if not isinstance(content, str):
+        raise EndpointError("malformed_response", "The endpoint's answer holds no text.")
+    usage = data.get("usage")
+    completion = Completion(
+        text=clean_text(content),
+        model=clean_text(str(data.get("model") or ""))[:120],
+        finish_reason=str(choice.get("finish_reason") or ""),
+        input_tokens=_tokens(usage, "prompt_tokens"),
+        output_tokens=_tokens(usage, "completion_tokens"),
+        latency_seconds=latency_seconds,
+    )
+    if completion.finish_reason == "length":
+        raise EndpointError("truncated", "The answer was cut off at max_tokens.", completion=completion)
+    return completion
+
+
+def close_clients() -> None:
+    """Forget the clients and their open connections, for example before a process forks."""
+    _client.cache_clear()
+
+
+@cache
+def _client(base_url: str, api_key: str) -> "OpenAI":
+    import openai
+
+    from apps.core.outbound import outbound_client
+
+    return openai.OpenAI(base_url=base_url, api_key=api_key, max_retries=0, http_client=outbound_client())
+
+
+def _api_key(model_spec: ModelSpec) -> str:
+    if not model_spec.api_key_variable:
+        return "none"
+    key = os.environ.get(model_spec.api_key_variable, "").strip()
+    if not key:
+        raise EndpointError("api_key_missing", f"The environment variable {model_spec.api_key_variable} is not set on this worker.")
+    return key
+
+
+def _tokens(usage: Any, name: str) -> int | None:
+    value = usage.get(name) if isinstance(usage, dict) else None
+    return value if isinstance(value, int) and 0 <= value < 2**31 else None
+
+
+def _seconds(retry_after: str) -> float | None:
+    """Retry-After in seconds, at most ten minutes; None for a date or nothing."""
+    return min(float(retry_after), 600.0) if retry_after.isdigit() else None

@@ -1,0 +1,89 @@
+"""The banks of hand-written answers, and which of them answer a request."""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from apps.core.text import fingerprint
+
+BANKS_DIR = Path(__file__).parent / "banks"
+MARKER = "[[answer]]"
+_DEVANAGARI = re.compile("[\u0900-\u097f]")
+# The C loader reads the banks in a tenth of the time; not every build of PyYAML has it.
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Written answers: those that differ from each other in values, and the balanced ones."""
+
+    negatively_correlated: tuple[str, ...]
+    default: tuple[str, ...]
+
+
+class Banks:
+    """Answers per known prompt, and replies per language for any other message."""
+
+    def __init__(self, documents: list[dict[str, Any]]) -> None:
+        self._known: dict[str, tuple[str, Answers]] = {}
+        self._replies: dict[str, Answers] = {}
+        for document in documents:
+            language = document["language"]
+            replies = document["offline_replies"]
+            self._replies[language] = Answers(tuple(replies["negatively_correlated"]), tuple(replies["default"]))
+            for entry in document["answers"].values():
+                answers = Answers(tuple(answer["text"] for answer in entry["negatively_correlated"]), (entry["default"]["text"],))
+                self._known[fingerprint(entry["prompt"])] = (language, answers)
+
+    @property
+    def languages(self) -> frozenset[str]:
+        return frozenset(self._replies)
+
+    @property
+    def size(self) -> int:
+        return len(self._known)
+
+    def answer(self, *, system: str, messages: list[str], seed: int) -> list[str] | str:
+        """The answers to the last of the user's `messages`: a list where the instruction asks for marked ones, else one text.
+
+        A known prompt that opens a conversation gets its bank; anything else gets replies marked as offline ones, which
+        `seed` and the message vary. A list is shorter than asked where there is not enough to say.
+        """
+        last = messages[-1] if messages else ""
+        language, known = self._known.get(fingerprint(last), ("", None)) if len(messages) == 1 else ("", None)
+        replies = self._replies[language or self._language_of(system or last)]
+        turn = int.from_bytes(hashlib.sha256(f"{seed}:{last}".encode()).digest()[:4], "big")
+        if MARKER not in system:
+            pool = known.default if known else replies.default
+            return pool[turn % len(pool)]
+        wanted = re.search(r"\d+", system)
+        count = int(wanted.group()) if wanted else 3
+        offset = turn % len(replies.negatively_correlated)
+        varied = replies.negatively_correlated[offset:] + replies.negatively_correlated[:offset]
+        return list(((known.negatively_correlated if known else ()) + varied)[:count])
+
+    def _language_of(self, text: str) -> str:
+        if "hi" in self._replies and _DEVANAGARI.search(text):
+            return "hi"
+        latin = tuple(sorted(self._replies.keys() - {"hi"}))
+        return latin[0] if len(latin) == 1 else _classify(text, latin)
+
+
+def load_banks(folder: Path) -> Banks:
+    """Read every `*.yaml` in `folder`, one per language."""
+    return Banks([yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER) for path in sorted(folder.glob("*.yaml"))])  # noqa: S506  (both loaders are the safe one)
+
+
+@lru_cache(maxsize=256)
+def _classify(text: str, languages: tuple[str, ...]) -> str:
+    # Loads a model of 5 MB, which the first answers from the banks need not wait for.
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    identifier = LanguageIdentifier.from_model_file(MODEL_FILE)
+    identifier.set_languages(list(languages))
+    return str(identifier.classify(text)[0])
