@@ -47,7 +47,6 @@ class ChangeSerializer(Serializer):
     """What every entry of the feed has."""
 
     cursor = serializers.SerializerMethodField(help_text="Hand it back as `cursor` to get what came after this entry.")
-    change = serializers.ChoiceField(source="kind", choices=["ADDED", "REVISED", "ERASED"])
     comparison_id = serializers.CharField(source="comparison_pseudonym")
 
     def get_cursor(self, entry: FeedEntry) -> str:
@@ -57,10 +56,13 @@ class ChangeSerializer(Serializer):
 class ErasedSerializer(ChangeSerializer):
     """A comparison that was erased: delete your copy."""
 
+    change = serializers.ChoiceField(source="kind", choices=["ERASED"])
+
 
 class ComparisonSerializer(ChangeSerializer):
     """A comparison that was added, or a new revision of one."""
 
+    change = serializers.ChoiceField(source="kind", choices=["ADDED", "REVISED"])
     revision = serializers.IntegerField(source="comparison.revision")
     is_current = serializers.BooleanField(source="comparison.is_current")
     conversation_id = serializers.CharField(source="comparison.conversation")

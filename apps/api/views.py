@@ -27,6 +27,10 @@ _ERRORS = dict.fromkeys((400, 401, 404, 406), ErrorSerializer)
 _FORMAT = OpenApiParameter("format", enum=["json", "ndjson"], description="The same choice as the Accept header.")
 
 
+def _change(*, many: bool) -> PolymorphicProxySerializer:
+    return PolymorphicProxySerializer("Change", [ComparisonSerializer, ErasedSerializer], resource_type_field_name=None, many=many)
+
+
 class NdjsonRenderer(BaseRenderer):
     """Lets a client ask for `application/x-ndjson`. Errors of such a request are one JSON object."""
 
@@ -89,16 +93,15 @@ class ComparisonsView(StudyView):
             _FORMAT,
         ],
         responses={
-            200: inline_serializer(
+            (200, "application/json"): inline_serializer(
                 "ComparisonPage",
                 {
                     "next": serializers.CharField(allow_null=True, help_text="Address of the next page; null: nothing more for now."),
                     "cursor": serializers.CharField(help_text="Place after the last entry; keep it to get later changes."),
-                    "results": PolymorphicProxySerializer(
-                        "Change", [ComparisonSerializer, ErasedSerializer], resource_type_field_name=None, many=True
-                    ),
+                    "results": _change(many=True),
                 },
             ),
+            (200, NdjsonRenderer.media_type): _change(many=False),
             **_ERRORS,
         },
     )
@@ -129,7 +132,7 @@ class StudiesView(StudyView):
         operation_id="studies_list",
         summary="The token's study",
         parameters=[OpenApiParameter("format", enum=["json"])],
-        responses={200: StudyListSerializer, 400: ErrorSerializer, 401: ErrorSerializer, 406: ErrorSerializer},
+        responses={200: StudyListSerializer, **_ERRORS},
     )
     def get(self, request: Request) -> Response:
         return Response(StudyListSerializer({"results": [study_overview(self.study)]}).data)

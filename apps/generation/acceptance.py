@@ -16,7 +16,7 @@ _LABEL = re.compile(
     re.IGNORECASE,
 )
 _NUMBER = re.compile(r"\A\(?[0-9०-९]{1,2}[.):]\s+")
-_SECOND_ITEM = re.compile(r"^\s*\(?[2२][.):]\s", re.MULTILINE)
+_LATER_ITEM = re.compile(r"\n\s*\(?[0-9०-९]{1,2}[.):]\s")
 
 
 class AnswerRefused(DomainError):
@@ -34,7 +34,7 @@ def clean_answer(text: str) -> str:
     """The answer without control characters, end tokens and a leading label or number. A numbered list keeps its numbers."""
     text = clean_text(_END_TOKEN.sub("", text))
     text = _LABEL.sub("", text, count=1)
-    if not _SECOND_ITEM.search(text):
+    if not _LATER_ITEM.search(text):
         text = _NUMBER.sub("", text, count=1)
     return text.strip()
 

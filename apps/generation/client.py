@@ -4,7 +4,6 @@ import json
 import os
 import time
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
@@ -16,6 +15,8 @@ from apps.generation.models import ModelSpec
 # openai and httpx2 take most of a second to import and no web page needs them, so they are imported where a call is made.
 if TYPE_CHECKING:
     from openai import OpenAI
+
+_clients: "dict[tuple[str, str], OpenAI]" = {}
 
 
 @dataclass(frozen=True)
@@ -101,17 +102,21 @@ def parse_completion(body: bytes, *, latency_seconds: float) -> Completion:
 
 
 def close_clients() -> None:
-    """Forget the clients and their open connections, for example before a process forks."""
-    _client.cache_clear()
+    """Close the connections to all endpoints; the next call opens new ones."""
+    while _clients:
+        _clients.popitem()[1].close()
 
 
-@cache
 def _client(base_url: str, api_key: str) -> "OpenAI":
-    import openai
+    """The process's client for the endpoint; its connections are reused."""
+    key = (base_url, api_key)
+    if key not in _clients:
+        import openai
 
-    from apps.core.outbound import outbound_client
+        from apps.core.outbound import outbound_client
 
-    return openai.OpenAI(base_url=base_url, api_key=api_key, max_retries=0, http_client=outbound_client())
+        _clients.setdefault(key, openai.OpenAI(base_url=base_url, api_key=api_key, max_retries=0, http_client=outbound_client()))
+    return _clients[key]
 
 
 def _api_key(model_spec: ModelSpec) -> str:

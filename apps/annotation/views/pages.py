@@ -95,7 +95,7 @@ def link_needed(request: HttpRequest) -> HttpResponse:
 def link_closed(request: HttpRequest, error: LinkClosed) -> HttpResponse:
     return problem(
         request,
-        _("This study is not taking part requests at the moment"),
+        _("This study takes nobody new at the moment"),
         _("The link is closed or the study has ended. You can close this page; whoever sent you the link can tell you more."),
         410,
     )

@@ -107,7 +107,7 @@ def message(request: HttpRequest, annotator: Annotator, position: Position | Non
         if isinstance(error, EmptyMessage):
             text = _("Please write a message first.")
         elif isinstance(error, TooFewTurns):
-            text = _("This conversation needs one more message before it can end.")
+            text = _("This conversation needs more messages before it can end.")
         else:
             text = _explain(error)
         context = {"error": text, "typed": data.get("message", ""), "submission_id": data.get("submission_id", "")}
