@@ -227,9 +227,7 @@ class AnnotatorFactory(DjangoModelFactory):
 
     study = factory.SubFactory(StudyFactory)
     study_locale = factory.LazyAttribute(lambda o: o.study.locales.first())
-    recruitment_link = factory.LazyAttribute(
-        lambda o: o.study.recruitment_links.first() or RecruitmentLinkFactory(study=o.study)
-    )
+    recruitment_link = factory.LazyAttribute(lambda o: o.study.recruitment_links.first() or RecruitmentLinkFactory(study=o.study))
     submission_id = factory.LazyFunction(uuid.uuid4)
     seed = factory.Sequence(int)
     joined_at = factory.LazyFunction(timezone.now)

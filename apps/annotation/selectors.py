@@ -7,7 +7,7 @@ from apps.annotation.models import Assignment, Comparison, Conversation, Turn
 from apps.annotators.models import Annotator
 from apps.annotators.selectors import has_decided, pending_questionnaire
 from apps.generation.models import CandidateSet
-from apps.studies.models import ConsentForm, Questionnaire, TaskDesign
+from apps.studies.models import Questionnaire, TaskDesign
 
 
 class Step(StrEnum):
@@ -63,7 +63,11 @@ def current_work(annotator: Annotator) -> Work | None:
 
 def finished_conversations(annotator: Annotator) -> int:
     """Conversations that the person has ended, whether counted, surplus or broken off by a failure of ours."""
-    return Conversation.objects.filter(annotator=annotator, ended_at__isnull=False).exclude(assignment__state=Assignment.State.WITHDRAWN).count()
+    return (
+        Conversation.objects.filter(annotator=annotator, ended_at__isnull=False)
+        .exclude(assignment__state=Assignment.State.WITHDRAWN)
+        .count()
+    )
 
 
 def current_step(annotator: Annotator) -> Position:

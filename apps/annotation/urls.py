@@ -4,7 +4,7 @@ from apps.annotation.views import joining, pages, questions, task
 
 app_name = "annotation"
 urlpatterns = [
-    path("join/<str:token>/", joining.join, name="join"),
+    path("join/<slug:token>/", joining.join, name="join"),
     path("resume/<str:token>/", joining.resume, name="resume"),
     path("task/", pages.current, name="current"),
     path("task/questions/", questions.questions, name="questions"),

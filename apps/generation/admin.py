@@ -66,7 +66,9 @@ class CandidateSetAdmin(ReadOnlyAdmin, StudyScopedAdmin):
         if count:
             self.message_user(request, f"{count} candidate sets are tried again.", messages.SUCCESS)
         else:
-            self.message_user(request, "None of these sets has failed in a study that you may change, so nothing is tried again.", messages.WARNING)
+            self.message_user(
+                request, "None of these sets has failed in a study that you may change, so nothing is tried again.", messages.WARNING
+            )
 
     def has_retry_permission(self, request: HttpRequest) -> bool:
         return self.may_write(request)

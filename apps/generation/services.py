@@ -133,7 +133,9 @@ def request_live_set(*, recipe: Recipe, language: str, messages: list[dict[str, 
 
 def enqueue_pending(*, study: Study) -> int:
     """Enqueue the study's pre-generated sets that are due; how many. Asking twice does no harm: the claim decides."""
-    ids = list(CandidateSet.objects.due(timezone.now()).filter(recipe__study=study, is_live=False).order_by("pk").values_list("pk", flat=True))
+    ids = list(
+        CandidateSet.objects.due(timezone.now()).filter(recipe__study=study, is_live=False).order_by("pk").values_list("pk", flat=True)
+    )
     for pk in ids:
         enqueue_on_commit(TASK_NAME, pk, queue="bulk")
     return len(ids)
@@ -478,7 +480,9 @@ def erase_live_sets(*, candidate_set_ids: Iterable[int]) -> None:
     sets = CandidateSet.objects.filter(pk__in=list(candidate_set_ids), is_live=True)
     with transaction.atomic():
         ids = list(sets.select_for_update().order_by("pk").values_list("pk", flat=True))
-        CandidateSet.objects.filter(pk__in=ids).update(messages=[], text_hash="", state=CandidateSet.State.REJECTED, claim_token=None, claimed_until=None)
+        CandidateSet.objects.filter(pk__in=ids).update(
+            messages=[], text_hash="", state=CandidateSet.State.REJECTED, claim_token=None, claimed_until=None
+        )
         GenerationAttempt.objects.filter(candidate_set__in=ids).update(raw_output="", error_detail="")
         candidates = list(Candidate.objects.filter(candidate_set__in=ids))
         for candidate in candidates:

@@ -102,7 +102,13 @@ class TestComparing:
         judge(annotator)
         with pytest.raises(StaleForm):
             submit_comparison(
-                annotator=annotator, turn_number=1, chosen_position=0, explanation=REASON, layout="column", submission_id=uuid.uuid4(), now=NOW
+                annotator=annotator,
+                turn_number=1,
+                chosen_position=0,
+                explanation=REASON,
+                layout="column",
+                submission_id=uuid.uuid4(),
+                now=NOW,
             )
 
     @pytest.mark.parametrize("position", [None, 4, 99])

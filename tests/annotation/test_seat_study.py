@@ -10,7 +10,7 @@ pytestmark = pytest.mark.django_db
 
 
 def test_every_prompt_gets_its_overlap_in_every_locale():
-    study = seated_study(prompts=3, overlap=4)
+    seated_study(prompts=3, overlap=4)
     assert Slot.objects.count() == 3 * 2 * 4
 
 

@@ -22,9 +22,7 @@ def annotator():
 def answer(annotator, stage, now=NOW, key=None, **answers):
     questionnaire = annotator.study_locale.questionnaires.get(stage=stage)
     given = {code: value if isinstance(value, list) else [value] for code, value in answers.items()}
-    return answer_questionnaire(
-        annotator=annotator, questionnaire=questionnaire, answers=given, submission_id=key or uuid.uuid4(), now=now
-    )
+    return answer_questionnaire(annotator=annotator, questionnaire=questionnaire, answers=given, submission_id=key or uuid.uuid4(), now=now)
 
 
 def problems_of(annotator, stage, **answers):
@@ -36,7 +34,13 @@ def problems_of(annotator, stage, **answers):
 
 @pytest.mark.parametrize(
     ("year", "band", "group"),
-    [("2008", "18_34", "15-19"), ("1992", "18_34", "30-34"), ("1991", "35_45", "35-39"), ("1971", "55_plus", "55-59"), ("१९८०", "46_54", "45-49")],
+    [
+        ("2008", "18_34", "15-19"),
+        ("1992", "18_34", "30-34"),
+        ("1991", "35_45", "35-39"),
+        ("1971", "55_plus", "55-59"),
+        ("१९८०", "46_54", "45-49"),
+    ],
 )
 def test_a_year_of_birth_is_kept_as_band_and_five_year_group_only(annotator, year, band, group):
     answer(annotator, "BEFORE", birth_year=year)

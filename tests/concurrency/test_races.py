@@ -32,7 +32,7 @@ def race_for_everything(at_once, study) -> list:
             try:
                 claim_next_assignment(annotator=annotator, submission_id=uuid.uuid4(), now=NOW)
             except NoWorkAvailable:
-                return None
+                return
             turn = current_work(annotator).turn
             show_turn(turn=turn, device_class="desktop", now=NOW)
             submit_comparison(
@@ -77,9 +77,7 @@ def test_r7_sabotage_without_the_lock(at_once, monkeypatch):
 def test_one_person_pressing_in_many_tabs_gets_one_assignment(at_once):
     study = seated_study()
     annotator = admitted_annotator(study)
-    results = at_once(
-        [lambda: claim_next_assignment(annotator=annotator, submission_id=uuid.uuid4(), now=NOW) for _ in range(12)]
-    )
+    results = at_once([lambda: claim_next_assignment(annotator=annotator, submission_id=uuid.uuid4(), now=NOW) for _ in range(12)])
     assert len({result.pk for result in results}) == 1
     assert Assignment.objects.count() == 1
 

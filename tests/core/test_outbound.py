@@ -108,7 +108,7 @@ def test_an_allow_list_entry_counts_for_its_own_port_only(settings):
         "255.255.255.255", "192.0.2.1", "::", "::1", "::ffff:10.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::",
         "fe80::1", "fe80::1%eth0", "fc00::1", "fec0::1", "ff02::1", "2001:db8::1",
     ],
-)  # fmt: skip  # noqa: S104
+)  # fmt: skip
 def test_an_inner_address_is_not_public(address):
     assert not is_public(address)
 
@@ -157,7 +157,15 @@ def test_the_host_header_keeps_the_name(monkeypatch, settings):
 
 
 @pytest.mark.parametrize(
-    "url", ["file:///etc/passwd", "ftp://127.0.0.1/", "gopher://127.0.0.1/", "http://user:secret@127.0.0.1/", "http://user@127.0.0.1/", "http:///v1"]
+    "url",
+    [
+        "file:///etc/passwd",
+        "ftp://127.0.0.1/",
+        "gopher://127.0.0.1/",
+        "http://user:secret@127.0.0.1/",
+        "http://user@127.0.0.1/",
+        "http:///v1",
+    ],
 )
 def test_a_url_that_is_never_called_is_refused_without_repeating_a_secret(url):
     with pytest.raises((OutboundRefused, httpx2.UnsupportedProtocol)) as refusal:

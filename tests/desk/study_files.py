@@ -101,7 +101,7 @@ locales:
         body: |-
           Étude de {organisation}.
 
-          - Durée : {minutes} minutes
+          - Durée\u00a0: {minutes} minutes
         statement: "J’accepte de participer."
     guideline:
       title: "Comment ça se passe"
@@ -155,7 +155,7 @@ prompts:
     topic: family
     text:
       en: "Should I forbid phones at the table?"
-      fr: "Dois-je interdire les portables à table ?"
+      fr: "Dois-je interdire les portables à table\u00a0?"
   unpaid_loan:
     text:
       en: "A friend has not paid me back. How can I ask?"

@@ -27,7 +27,7 @@ def test_line_ends_of_windows_and_a_byte_order_mark_are_fine(tmp_path):
     assert file.study.slug == "small"
 
 
-# (what is changed, the line where the error is, the key, a part of the message)
+# What is changed, words of the line that the error must name (None where those stand elsewhere too), key, part of the message.
 WRONG = [
     (("  overlap: 3\n", "  overlap: three\n"), "overlap: three", "study.overlap", "whole number, found “three”"),
     (("  overlap: 3\n", "  overlap: 0\n"), "overlap: 0", "study.overlap", "at least 1"),
@@ -51,7 +51,7 @@ WRONG = [
     (("language: fr\n", "language: xx\n"), "language: xx", "locales[xx-FR].language", "expected one of en, fr, it, pt, hi"),
     (("{organisation}; it", "{organization}; it"), "{organization}", "locales[en-US].consent.participation.body", "{organisation}"),
     (("consent: sensitive", "consent: sensible"), "sensible", "locales[en-US].questionnaires.after.consent", "sensitive"),
-    (("        title: \"Avant de commencer\"\n", ""), "      participation:", "locales[fr-FR].consent.participation.title", "this key"),
+    (("        title: \"Avant de commencer\"\n", ""), None, "locales[fr-FR].consent.participation.title", "this key"),
     (("min_age: 35", "min_age: 36"), "35_plus", "options[35_plus].min_age", "leaves a hole"),
     (("min_age: 35", "min_age: 34"), "35_plus", "options[35_plus].min_age", "leaves an overlap"),
     (("min_age: 35, ", "min_age: 35, max_age: 70, "), "35_plus", "options[35_plus].max_age", "no `max_age` in the last band"),
@@ -60,7 +60,7 @@ WRONG = [
     (("{code: man, label: \"Man\"", "{code: woman, label: \"Man\""), "Man", "options[woman].code", "a value of its own"),
     (("{code: no, label: No, screens_out: true}", "{code: no, label: No, screens_out: maybe}"), "maybe", "screens_out", "true or false"),
     (("exclusive: true", "exclusive: [true]"), "exclusive", "options[prefer_not_to_say].exclusive", "true or false, found a list"),
-    (("column: age", "column: gender"), "\"How do you describe", "questions[gender].column", "a value of its own"),
+    (("column: age", "column: gender"), None, "questions[gender].column", "a value of its own"),
     (("column: age", "required: true"), "required: true", "questions[birth_year].required", "eligibility"),
     (("target: 50, strata: {gender: male}", "target: -1, strata: {gender: male}"), "-1", "quotas.women_and_men.cells.men.target", "at least 0"),
     (("strata: {gender: male}", "strata: {gender: cat}"), "cat", "quotas.women_and_men.cells.men.strata.gender", "unknown stratum “cat”"),
@@ -73,7 +73,7 @@ WRONG = [
     (("model: polyphony-offline", "base_url: ftp://host\n    model: x"), "ftp:", "models.offline.base_url", "http"),
     (("    topic: family\n", "    topic: fun\n"), "topic: fun", "prompts.phones_at_dinner.topic", "unknown topic “fun”"),
     (("fr: \"Dois-je", "de: \"Dois-je"), "de: ", "prompts.phones_at_dinner.text.de", "expected one of en, fr"),
-    (("A friend has not paid me back. How can I ask?", "Should I forbid phones at the table?"), "xx", "prompts.unpaid_loan.text.en", "see it twice"),
+    (("A friend has not paid me back. How can I ask?", "Should I forbid phones at the table?"), None, "prompts.unpaid_loan.text.en", "see it twice"),
     (("temperature: 0.7", "temperature: hot"), "hot", "parts[1].temperature", "expected a number"),
     (("  - name: panel\n    locales: [en-US, fr-FR]", "  - name: panel\n    locales: []"), "locales: []", "recruitment_links[panel].locales", "at least 1"),
 ]  # fmt: skip
@@ -84,8 +84,8 @@ def test_each_error_names_line_key_and_what_was_expected(tmp_path, change, place
     text = changed(change)
     found = [problem for problem in problems_of(tmp_path, text) if key in problem.key and message in problem.message]
     assert found, [str(problem) for problem in problems_of(tmp_path, text)]
-    lines = [number for number, line in enumerate((text).splitlines(keepends=True), start=1) if place in line]
-    if place not in ("xx", "      participation:", '"How do you describe'):  # the error stands beside the changed words
+    if place:
+        lines = [number for number, line in enumerate(text.splitlines(keepends=True), start=1) if place in line]
         assert found[0].line in lines
 
 
@@ -115,10 +115,10 @@ def test_another_format_is_refused_before_anything_else(tmp_path):
 
 
 HOSTILE = {
-    "broken syntax": (SMALL.replace("  title:\n    en", "  title: [\n    en", 1), 5, "valid YAML"),
+    "broken syntax": (SMALL.replace("  title:\n    en", "  title: [\n    en", 1), 7, "a flow sequence that starts on line 5"),
     "tab as indentation": (SMALL.replace("  overlap: 3", "\toverlap: 3"), 10, "valid YAML"),
     "not UTF-8": (SMALL.encode("utf-16"), 1, "expected UTF-8"),
-    "latin-1": (SMALL.encode("cp1252"), 7 if False else 92, "expected UTF-8"),
+    "latin-1": (SMALL.encode("cp1252"), 90, "expected UTF-8"),
     "NUL": (SMALL.replace("small", "sm\x00all"), 4, "control character U+0000"),
     "escaped NUL": (SMALL.replace("Small talk", "Small\\0talk"), 6, "control character U+0000"),
     "anchor": (SMALL.replace("overlap: 3", "overlap: &many 3"), 10, "anchors (&) are not used"),
@@ -160,7 +160,7 @@ def test_a_huge_file_is_refused_unread(tmp_path):
 
 
 def test_a_missing_file_and_a_folder_are_named(tmp_path):
-    with pytest.raises(FileRefused, match=r"absent\.yaml: 1 problem.*there is no such file|there is no such file"):
+    with pytest.raises(FileRefused, match="there is no such file"):
         read_study_file(tmp_path / "absent.yaml")
     with pytest.raises(FileRefused, match="found a folder"):
         read_study_file(tmp_path)

@@ -66,43 +66,37 @@ def test_pandas_loads_every_format_alike(study, tmp_path):
 
 
 @pytest.mark.django_db
-def test_the_readme_of_a_release_loads_it(study, tmp_path, monkeypatch):
-    """The two lines per table are run as they stand; Hugging Face `datasets` gets its own cache folder."""
-    for schema_name, formats in [("community_alignment", ["csv"]), ("long", ["csv", "jsonl", "parquet"]), ("long", ["jsonl"])]:
-        folder = tmp_path / f"{schema_name}-{len(formats)}"
-        build_release(study=study, schema=schema_name, formats=formats, directory=folder)
-        monkeypatch.chdir(folder)
-        code = (folder / "README.md").read_text().split("```python\n")[1].split("```")[0]
-        lines = [line for line in code.splitlines() if " = pandas." in line]
-        assert len(lines) == (1 if schema_name == "community_alignment" else 4)
-        loaded: dict = {"pandas": pandas}
-        for line in lines:
-            exec(line, loaded)  # noqa: S102  (the documented lines are what is tested)
-        table = "community_alignment" if schema_name == "community_alignment" else "comparisons"
-        assert len(loaded[table]) == (6 if schema_name == "community_alignment" else 18)
-
-
-@pytest.mark.django_db
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning")
-def test_hugging_face_datasets_loads_it(study, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("schema_name", "formats"),
+    [
+        ("community_alignment", ["csv"]),
+        ("community_alignment", ["csv", "jsonl", "parquet"]),
+        ("community_alignment", ["jsonl"]),
+        ("long", ["csv", "jsonl", "parquet"]),
+        ("long", ["csv"]),
+    ],
+)
+def test_the_lines_in_the_readme_load_the_release(study, tmp_path, monkeypatch, schema_name, formats):
+    """Each table's line for pandas and its line for Hugging Face `datasets` are run as they stand."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     import datasets
 
-    build_release(study=study, schema="community_alignment", formats=["csv", "jsonl", "parquet"], directory=tmp_path / "out")
-    for kind, suffix, options in [
-        ("parquet", "parquet", {}),
-        ("json", "jsonl", {}),
-        ("csv", "csv", {"keep_default_na": False, "na_values": [""]}),
-    ]:
-        loaded = datasets.load_dataset(
-            kind,
-            data_files=str(tmp_path / "out" / f"community_alignment.{suffix}"),
-            split="train",
-            cache_dir=str(tmp_path / "hf"),
-            **options,
-        )
-        assert (loaded.num_rows, loaded.num_columns) == (6, 45)
-        assert set(loaded["first_turn_preferred_response"]) <= {f"response_{letter}" for letter in "abcd"}
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    folder = tmp_path / "out"
+    build_release(study=study, schema=schema_name, formats=formats, directory=folder)
+    monkeypatch.chdir(folder)
+    code = (folder / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    lines = [line for line in code.splitlines() if " = " in line]
+    assert len(lines) == (2 if schema_name == "community_alignment" else 8)
+    for line in lines:
+        found: dict = {"pandas": pandas, "datasets": datasets}
+        exec(line, found)  # noqa: S102  (the documented lines are what is tested)
+        table, loaded = line.split(" = ")[0], found[line.split(" = ")[0]]
+        if table == "community_alignment":
+            assert (len(loaded), len(loaded.columns if " = pandas" in line else loaded.column_names)) == (6, 45)
+            assert set(loaded["first_turn_preferred_response"]) <= {f"response_{letter}" for letter in "abcd"}
+        assert len(loaded) == {"community_alignment": 6, "comparisons": 18, "candidates": 68, "annotators": 3, "prompts": 1}[table]
 
 
 @pytest.mark.parametrize("cell", FORMULAS)

@@ -67,7 +67,9 @@ def test_marked_answers_are_read(output):
     assert NegativelyCorrelated().parse(output, count=3) == ["one", "two", "three"]
 
 
-@pytest.mark.parametrize("output", ["", "one two three", "one\n[[answer]]\ntwo\n[[answer]]\nthree", "[[answer]]\none\n[[answer]]\n\n[[answer]]\nthree"])
+@pytest.mark.parametrize(
+    "output", ["", "one two three", "one\n[[answer]]\ntwo\n[[answer]]\nthree", "[[answer]]\none\n[[answer]]\n\n[[answer]]\nthree"]
+)
 def test_output_with_too_few_answers_is_refused(output):
     with pytest.raises(AnswerRefused):
         NegativelyCorrelated().parse(output, count=3)

@@ -159,7 +159,11 @@ def test_it_runs_as_a_program_without_django_and_names_a_taken_port():
             assert json.load(response) == {"status": "ok"}
         port = url.split(":")[2].split("/")[0]
         second = subprocess.run(
-            [sys.executable, "-m", "apps.generation.offline_endpoint", "--port", port], capture_output=True, text=True, timeout=20, check=False
+            [sys.executable, "-m", "apps.generation.offline_endpoint", "--port", port],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
         )
         assert second.returncode == 1
         assert "Choose another --port" in second.stderr

@@ -40,7 +40,9 @@ class Turn(models.Model):
     state = models.CharField(max_length=10, choices=State, default=State.PROMPTED)
     source = models.CharField(max_length=12, choices=Source)
     message = models.TextField(help_text="The message as shown.")
-    detected_language = models.CharField(max_length=8, blank=True, help_text="Language the annotator wrote in; empty: study text or unsure.")
+    detected_language = models.CharField(
+        max_length=8, blank=True, help_text="Language the annotator wrote in; empty: study text or unsure."
+    )
     submission_id = models.UUIDField(null=True, blank=True, unique=True, help_text="Of the annotator's message.")
     body_hash = models.CharField(max_length=64, blank=True)
     candidate_set = models.ForeignKey(CandidateSet, on_delete=models.PROTECT, null=True, blank=True, related_name="turns")
@@ -63,7 +65,9 @@ class Turn(models.Model):
                 | ~Q(state__in=["READY", "SHOWN", "ANSWERED"]),
                 name="ready_turn_has_candidates",
             ),
-            models.CheckConstraint(condition=Q(state="ANSWERED", answered_at__isnull=False) | ~Q(state="ANSWERED"), name="answered_turn_has_time"),
+            models.CheckConstraint(
+                condition=Q(state="ANSWERED", answered_at__isnull=False) | ~Q(state="ANSWERED"), name="answered_turn_has_time"
+            ),
         ]
         indexes = [models.Index(fields=["candidate_set"], condition=Q(state="GENERATING"), name="turn_waiting_for_set")]
 

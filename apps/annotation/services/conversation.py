@@ -89,7 +89,9 @@ def show_turn(*, turn: Turn, device_class: str, now: datetime) -> None:
         turn = Turn.objects.select_for_update(of=("self",)).get(pk=turn.pk)
         if turn.state in (Turn.State.SHOWN, Turn.State.ANSWERED):
             return
-        candidate_set = CandidateSet.objects.get(pk=turn.candidate_set_id)
+        candidate_set = turn.candidate_set
+        if candidate_set is None:
+            raise StaleForm
         candidates = {candidate.slot: candidate for candidate in candidate_set.candidates.all()}
         if not candidate_set.is_ready or len(candidates) != turn.k:
             raise StaleForm
@@ -104,7 +106,14 @@ def show_turn(*, turn: Turn, device_class: str, now: datetime) -> None:
 
 
 def submit_comparison(
-    *, annotator: Annotator, turn_number: int, chosen_position: int | None, explanation: str, layout: str, submission_id: UUID, now: datetime
+    *,
+    annotator: Annotator,
+    turn_number: int,
+    chosen_position: int | None,
+    explanation: str,
+    layout: str,
+    submission_id: UUID,
+    now: datetime,
 ) -> Comparison:
     """Store which candidate the person prefers, and why. The last turn of a conversation also ends it.
 
@@ -175,7 +184,11 @@ def submit_message(*, annotator: Annotator, turn_number: int, message: str, subm
             return earlier
         work = _lock_work(annotator)
         answered = work.answered_turns
-        if (work.turn is not None and work.turn.state != Turn.State.ANSWERED) or turn_number != answered + 1 or answered >= work.design.max_turns:
+        if (
+            (work.turn is not None and work.turn.state != Turn.State.ANSWERED)
+            or turn_number != answered + 1
+            or answered >= work.design.max_turns
+        ):
             raise StaleForm
         if not message:
             raise EmptyMessage

@@ -41,7 +41,9 @@ def seat_study(*, study: Study) -> Seating:
 
 def _seat(*, study: Study, locale: StudyLocale, recipe: Recipe) -> Seating:
     """One locale and recipe, in one transaction. A prompt without a text in the locale's language gets no seat there."""
-    existing = CandidateSet.objects.filter(recipe=recipe, language=locale.language, is_live=False).exclude(state=CandidateSet.State.REJECTED)
+    existing = CandidateSet.objects.filter(recipe=recipe, language=locale.language, is_live=False).exclude(
+        state=CandidateSet.State.REJECTED
+    )
     set_by_text = dict(existing.values_list("text_hash", "pk"))
     sets: dict[int, int] = {}
     for prompt in Prompt.objects.current().filter(study=study):

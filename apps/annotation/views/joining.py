@@ -110,7 +110,7 @@ def resume(request: HttpRequest, token: str) -> HttpResponse:
         if request.method == "POST":
             _remember(request, annotator)
             return proceed(request)
-        context = {"study": annotator.study, "study_locale": annotator.study_locale, "token": token}
+        context: dict[str, Any] = {"study": annotator.study, "study_locale": annotator.study_locale, "token": token}
         return page(request, "resume", None, **context)
 
 

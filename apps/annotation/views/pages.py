@@ -44,7 +44,9 @@ def annotator_page(*steps: Step) -> Callable[[View], View]:
                     return redirect(step_url(position.step))
                 return view(request, annotator, position)
             except StaleForm:
-                return problem(request, _("This page is out of date"), _("You have already moved on, perhaps in another tab. Nothing is lost."), 409)
+                return problem(
+                    request, _("This page is out of date"), _("You have already moved on, perhaps in another tab. Nothing is lost."), 409
+                )
             except (SubmissionConflict, JoinConflict):
                 return problem(
                     request,
@@ -87,7 +89,10 @@ def link_needed(request: HttpRequest) -> HttpResponse:
     return problem(
         request,
         _("Please open your personal link again"),
-        _("We could not see who you are, perhaps because your session ended. What you sent is kept: open the link you joined with to go on."),
+        _(
+            "We could not see who you are, perhaps because your session ended. "
+            "What you sent is kept: open the link you joined with to go on."
+        ),
         403,
     )
 
@@ -109,6 +114,11 @@ def parse_uuid(value: str) -> uuid.UUID:
         raise StaleForm from error
 
 
+def parse_number(value: str) -> int | None:
+    """A whole number of at most nine digits, or None: a form field may hold anything."""
+    return int(value) if value.isascii() and value.isdecimal() and len(value) <= 9 else None
+
+
 def current(request: HttpRequest) -> HttpResponse:
     """The address that always leads to where the person is."""
     annotator = annotator_of(request)
@@ -119,4 +129,16 @@ def current(request: HttpRequest) -> HttpResponse:
 
 current = login_not_required(never_cache(current))
 
-__all__ = ["Position", "annotator_page", "current", "link_closed", "link_needed", "page", "parse_uuid", "problem", "proceed", "step_url"]
+__all__ = [
+    "Position",
+    "annotator_page",
+    "current",
+    "link_closed",
+    "link_needed",
+    "page",
+    "parse_number",
+    "parse_uuid",
+    "problem",
+    "proceed",
+    "step_url",
+]

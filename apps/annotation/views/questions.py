@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import dataclass
+from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
@@ -11,7 +12,7 @@ from apps.annotation.errors import StaleForm
 from apps.annotation.selectors import Position, Step, current_step
 from apps.annotation.services import hand_in_questionnaire, read_guideline, submit_practice
 from apps.annotation.services.participation import decide_sensitive_consent
-from apps.annotation.views.pages import annotator_page, page, parse_uuid, proceed
+from apps.annotation.views.pages import annotator_page, page, parse_number, parse_uuid, proceed
 from apps.annotators.errors import ConsentMissing, InvalidAnswers
 from apps.annotators.models import Annotator
 from apps.annotators.selectors import current_consent_form
@@ -59,7 +60,7 @@ def _fields(questionnaire: Questionnaire, answers: dict[str, list[str]], problem
     }
     fields = []
     for question in questionnaire.questions.prefetch_related("options"):
-        options = question.options.all()
+        options = list(question.options.all())
         if question.type == Question.Type.BIRTH_YEAR:
             options = [option for option in options if option.min_age is None]
         problem = problems.get(question.code)
@@ -79,10 +80,8 @@ def questions(request: HttpRequest, annotator: Annotator, position: Position | N
     if position is not None and position.questionnaire is not None:
         fields = _fields(position.questionnaire, {}, {})
         return page(request, "questions", annotator, questionnaire=position.questionnaire, fields=fields)
-    questionnaire = Questionnaire.objects.filter(
-        pk=request.POST.get("questionnaire") if request.POST.get("questionnaire", "").isdecimal() else None,
-        study_locale=annotator.study_locale_id,
-    ).first()
+    own = Questionnaire.objects.filter(study_locale=annotator.study_locale_id)
+    questionnaire = own.filter(pk=parse_number(request.POST.get("questionnaire", "")) or 0).first()
     if questionnaire is None:
         raise StaleForm
     answers = {name.removeprefix("q_"): request.POST.getlist(name) for name in request.POST if name.startswith("q_")}
@@ -117,7 +116,9 @@ def consent(request: HttpRequest, annotator: Annotator, position: Position | Non
             decide_sensitive_consent(annotator=annotator, purpose=purpose, granted=decision == "yes", now=timezone.now())
             return proceed(request)
         error = _("Please tick the box if you agree, or go on without these questions.")
-        return page(request, "sensitive_consent", annotator, 422, form=form, body=render_markdown(form.body_as_shown()) if form else "", error=error)
+        return page(
+            request, "sensitive_consent", annotator, 422, form=form, body=render_markdown(form.body_as_shown()) if form else "", error=error
+        )
     return page(request, "sensitive_consent", annotator, form=form, body=render_markdown(form.body_as_shown()) if form else "")
 
 
@@ -145,7 +146,7 @@ def practice(request: HttpRequest, annotator: Annotator, position: Position | No
     better_first = random.Random(annotator.seed).random() < 0.5  # noqa: S311  (a stored, repeatable draw)
     candidates = [task.better, task.worse] if better_first else [task.worse, task.better]
     cards = [{"letter": "AB"[place], "position": place, "text": candidate} for place, candidate in enumerate(candidates)]
-    context: dict[str, object] = {"task": task, "cards": cards}
+    context: dict[str, Any] = {"task": task, "cards": cards}
     if request.method != "POST":
         return page(request, "practice", annotator, **context)
     choice = request.POST.get("choice", "")

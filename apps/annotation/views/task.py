@@ -11,7 +11,7 @@ from apps.annotation.devices import device_class
 from apps.annotation.errors import EmptyMessage, ExplanationTooShort, MessageTooLong, MissingChoice, NoWorkAvailable, StaleForm, TooFewTurns
 from apps.annotation.selectors import Position, Step, comparison_page, current_step, current_work, message_page, progress_of
 from apps.annotation.services.participation import finish_if_done
-from apps.annotation.views.pages import annotator_page, page, parse_uuid, proceed, step_url
+from apps.annotation.views.pages import annotator_page, page, parse_number, parse_uuid, proceed, step_url
 from apps.annotators.models import Annotator
 
 LAYOUTS = {"column", "side_by_side"}
@@ -45,12 +45,12 @@ def compare(request: HttpRequest, annotator: Annotator, position: Position | Non
 
 def _judge(request: HttpRequest, annotator: Annotator) -> HttpResponse:
     data = request.POST
-    choice, turn_number = data.get("choice", ""), data.get("turn", "")
+    choice = data.get("choice", "")
     try:
         services.submit_comparison(
             annotator=annotator,
-            turn_number=int(turn_number) if turn_number.isdecimal() else 0,
-            chosen_position=int(choice) if choice.isdecimal() else None,
+            turn_number=parse_number(data.get("turn", "")) or 0,
+            chosen_position=parse_number(choice),
             explanation=data.get("explanation", ""),
             layout=data.get("layout", "") if data.get("layout") in LAYOUTS else "",
             submission_id=parse_uuid(data.get("submission_id", "")),
@@ -65,7 +65,12 @@ def _judge(request: HttpRequest, annotator: Annotator) -> HttpResponse:
             problems["choice"] = _("Please choose the answer that you prefer.")
         else:
             problems["explanation"] = _explain(error)
-        context = {"problems": problems, "choice": choice, "explanation": data.get("explanation", ""), "submission_id": data["submission_id"]}
+        context = {
+            "problems": problems,
+            "choice": choice,
+            "explanation": data.get("explanation", ""),
+            "submission_id": data["submission_id"],
+        }
         return page(request, "compare", annotator, 422, comparison=comparison_page(annotator, work), **context)
     return proceed(request)
 
@@ -88,7 +93,7 @@ def message(request: HttpRequest, annotator: Annotator, position: Position | Non
     if position is not None and position.work is not None:
         return page(request, "message", annotator, message=message_page(annotator, position.work))
     data = request.POST
-    turn_number = int(data["turn"]) if data.get("turn", "").isdecimal() else 0
+    turn_number = parse_number(data.get("turn", "")) or 0
     try:
         if data.get("action") == "end":
             services.end_conversation(annotator=annotator, turn_number=turn_number, now=timezone.now())

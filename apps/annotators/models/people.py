@@ -9,7 +9,6 @@ from django.db.models import Q
 
 from apps.studies.models import ConsentForm, Study, StudyLocale
 
-
 panel_url = URLValidator(schemes=["https"])
 
 

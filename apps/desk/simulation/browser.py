@@ -1,5 +1,6 @@
 """A browser without JavaScript: cookies, redirects, forms. Standard library only."""
 
+import re
 import urllib.error
 import urllib.request
 from http.client import HTTPException, HTTPResponse
@@ -10,6 +11,7 @@ from urllib.parse import urlencode, urljoin, urlsplit
 from apps.desk.simulation.pages import Button, Form, Page, parse_page
 
 TIMEOUT_SECONDS = 60
+_CRLF = re.compile(r"\r\n|\r|\n")
 _REDIRECTS = {301, 302, 303, 307, 308}
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
@@ -52,7 +54,8 @@ class Browser:
     def post(self, url: str, data: dict[str, list[str]]) -> Page:
         """POST `data` to an address and follow redirects. Raises `ServerUnreachable`."""
         request = self._request(self._absolute(url))
-        request.data = urlencode(data, doseq=True).encode()
+        as_browsers_send = {name: [_CRLF.sub("\r\n", value) for value in values] for name, values in data.items()}
+        request.data = urlencode(as_browsers_send, doseq=True).encode()
         self.page = self._read(request)
         return self.page
 

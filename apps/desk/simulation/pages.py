@@ -178,8 +178,16 @@ class Page:
         node = next((node for node in main.find_all("form") if node.attributes.get("method", "get").lower() == "post"), None)
         return _read_form(node) if node is not None else None
 
+    @property
     def links(self) -> list[str]:
-        return [node.attributes["href"] for node in self.root.find_all("a") if "href" in node.attributes]
+        """Addresses in the page's content, in order."""
+        main = next(self.root.find_all("main"), self.root)
+        return [node.attributes["href"] for node in main.find_all("a") if "href" in node.attributes]
+
+    def link_to(self, part: str) -> str:
+        """The first address anywhere on the page, its foot included, that contains `part`; else empty."""
+        hrefs = (node.attributes.get("href", "") for node in self.root.find_all("a"))
+        return next((href for href in hrefs if part in href), "")
 
     def attribute(self, name: str) -> str:
         """The value of the first element that carries the attribute `name`, else empty."""
@@ -223,7 +231,8 @@ def _read_field(node: Node, name: str, kind: str, labels: dict[int, str], known:
         return Field(name, kind, value=known.value, options=(*known.options, option), typed_beside=beside)
     if kind == "select":
         options = [
-            Option(entry.attributes.get("value", entry.text()), entry.text(), "selected" in entry.attributes) for entry in node.find_all("option")
+            Option(entry.attributes.get("value", entry.text()), entry.text(), "selected" in entry.attributes)
+            for entry in node.find_all("option")
         ]
         return Field(name, kind, options=tuple(options))
     if kind == "textarea":
@@ -245,6 +254,6 @@ def _cards(form: Node) -> tuple[Card, ...]:
         radio = next((node for node in label.find_all("input") if node.attributes.get("type") == "radio"), None)
         letter, text = label.with_class("__letter"), label.with_class("__text")
         if radio is not None and letter is not None and text is not None:
-            found = re.search(r"\b([A-Z])\b(?!.*\b[A-Z]\b)", letter.text())
-            cards.append(Card(len(cards), radio.attributes.get("value", ""), found.group(1) if found else "", text.text()))
+            capitals = re.findall(r"\b[A-Z]\b", letter.text())
+            cards.append(Card(len(cards), radio.attributes.get("value", ""), capitals[-1] if capitals else "", text.text()))
     return tuple(cards)

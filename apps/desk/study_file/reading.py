@@ -48,7 +48,9 @@ def read_study_file(path: Path) -> tuple[Source, StudyFile]:
     source = read_source(path)
     if source.tree.get("format") not in (str(FORMAT), None):
         found = str(source.tree["format"])[:20]
-        raise FileRefused(source.name, [source.problem(("format",), f"expected {FORMAT}, the format that this version reads, found {found}")])
+        raise FileRefused(
+            source.name, [source.problem(("format",), f"expected {FORMAT}, the format that this version reads, found {found}")]
+        )
     problems = [*source.problems, *broken_rules(source)]
     study_file: StudyFile | None = None
     try:

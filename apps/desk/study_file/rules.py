@@ -109,7 +109,12 @@ def _translations(source: Source) -> Iterator[Problem]:
             if missing:
                 yield source.problem(path, f"expected a text in each language of the locales, missing: {', '.join(missing)}")
     share = next((value for _, value in find(source.tree, "study", "own_prompt_share")), None)
-    if isinstance(share, str) and re.fullmatch(r"[\d.]+", share) and share.strip("0.") and not list(find(source.tree, "study", "invitation")):
+    if (
+        isinstance(share, str)
+        and re.fullmatch(r"[\d.]+", share)
+        and share.strip("0.")
+        and not list(find(source.tree, "study", "invitation"))
+    ):
         yield source.problem(("study", "own_prompt_share"), "expected `invitation`, since people write first messages of their own")
 
 
@@ -122,7 +127,9 @@ def _turn_ranges(source: Source) -> Iterator[Problem]:
     if low and high and low > high:
         yield source.problem((*design, "min_turns"), f"expected at most max_turns ({high}), found {low}")
     expected = 1
-    ranges = [(path, _number(turns.get("first")), _number(turns.get("last"))) for path, turns in _mappings(source, "task_design", "turns", ANY)]
+    ranges = [
+        (path, _number(turns.get("first")), _number(turns.get("last"))) for path, turns in _mappings(source, "task_design", "turns", ANY)
+    ]
     for path, first, last in ranges:
         if first is None or last is None:
             return

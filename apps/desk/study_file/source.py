@@ -105,12 +105,16 @@ def read_source(path: Path) -> Source:
         _Builder(source, text).build()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        message = "expected valid YAML: " + " ".join(filter(None, [error.problem, error.context]))
+        message = f"expected valid YAML: {error.problem or 'it cannot be parsed'}"
+        if error.context:
+            message += f" {error.context}" + (f" that starts on line {error.context_mark.line + 1}" if error.context_mark else "")
         raise FileRefused(path.name, [*source.problems, Problem(mark.line + 1 if mark else 1, "", message)]) from error
     except yaml.YAMLError as error:
         raise FileRefused(path.name, [*source.problems, Problem(1, "", f"expected valid YAML: {error}")]) from error
     if not isinstance(source.tree, dict):
-        raise FileRefused(path.name, [*source.problems, Problem(1, "", "expected the keys of a study file, such as `format:` and `study:`")])
+        raise FileRefused(
+            path.name, [*source.problems, Problem(1, "", "expected the keys of a study file, such as `format:` and `study:`")]
+        )
     return source
 
 
@@ -163,7 +167,8 @@ class _Builder:
 
     def _scalar(self, event: Any, path: KeyPath) -> str | None:
         value: str = event.value
-        if event.style is None and value in _NULLS:
+        is_plain = event.implicit[0]
+        if is_plain and value in _NULLS:
             return None
         unwanted = _UNWANTED.search(value)
         if unwanted:

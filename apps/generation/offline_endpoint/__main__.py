@@ -15,7 +15,10 @@ def main() -> int:
     try:
         server = OfflineServer((options.host, options.port), load_banks(BANKS_DIR))
     except OSError as error:
-        print(f"The offline endpoint cannot listen on {options.host}:{options.port}: {error.strerror}. Choose another --port.", file=sys.stderr)
+        print(
+            f"The offline endpoint cannot listen on {options.host}:{options.port}: {error.strerror}. Choose another --port.",
+            file=sys.stderr,
+        )
         return 1
     with server:
         languages = ", ".join(sorted(server.banks.languages))

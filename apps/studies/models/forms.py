@@ -124,7 +124,9 @@ class Question(models.Model):
     help = models.TextField(blank=True)
     required = models.BooleanField(default=False, help_text="Only eligibility may be required.")
     column = models.CharField(max_length=12, choices=Column, blank=True, help_text="Published column that it feeds.")
-    published_when_several = models.CharField(max_length=100, blank=True, help_text="Published value of two or more options, none of which prevails.")
+    published_when_several = models.CharField(
+        max_length=100, blank=True, help_text="Published value of two or more options, none of which prevails."
+    )
 
     class Meta:
         ordering = ["order"]

@@ -27,10 +27,10 @@ class Study(models.Model):
 
     slug = models.SlugField(max_length=60, unique=True)
     title = models.CharField(max_length=200, null=True, help_text="Shown to annotators, in each language.")  # noqa: DJ001
-    invitation = models.TextField(
+    invitation = models.TextField(  # noqa: DJ001  (a translation may be missing, which is not the empty text)
         null=True,
         blank=True,
-        help_text="Invites a person to write their own first message, in each language.",  # noqa: DJ001
+        help_text="Invites a person to write their own first message, in each language.",
     )
     state = models.CharField(max_length=10, choices=State, default=State.DRAFT)
     organisation = models.CharField(max_length=200, help_text="Who runs the study; named in the consent form.")

@@ -48,9 +48,7 @@ class Command(BaseCommand):
         try:
             self._wait(row, requested.ids)
         except KeyboardInterrupt:
-            raise CommandError(
-                "Stopped watching; the workers go on. The same command shows the progress again.", returncode=130
-            ) from None
+            raise CommandError("Stopped watching; the workers go on. The same command shows the progress again.", returncode=130) from None
         self._summarise(row, requested.ids)
 
     def _wait(self, study: Study, wanted: frozenset[int]) -> None:
@@ -59,7 +57,9 @@ class Command(BaseCommand):
         with tqdm(total=len(wanted), unit="set", desc=f"Candidates of {study.slug}", file=sys.stderr) as bar:
             while True:
                 open_ids = set(
-                    CandidateSet.objects.filter(recipe__study=study, state__in=[STATE.PENDING, STATE.GENERATING]).values_list("pk", flat=True)
+                    CandidateSet.objects.filter(recipe__study=study, state__in=[STATE.PENDING, STATE.GENERATING]).values_list(
+                        "pk", flat=True
+                    )
                 )
                 left = len(open_ids & wanted)
                 bar.update(len(wanted) - left - bar.n)
