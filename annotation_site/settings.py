@@ -50,6 +50,8 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
         "timeout": 20,
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
     }
+    # A file: the default of tests, one shared connection in memory, cannot serve the threads of a live server and a worker.
+    DATABASES["default"]["TEST"] = {"NAME": str(VAR_DIR / "test.sqlite3")}
 else:
     DATABASES["default"]["OPTIONS"] = {
         "pool": False if TESTING else {"min_size": 1, "max_size": env.integer("DATABASE_POOL_SIZE", 10, minimum=1), "timeout": 10},
@@ -208,7 +210,7 @@ else:
     QUEUE_DIR = VAR_DIR / "queue"
     for folder in ("messages", "processed", "control"):
         (QUEUE_DIR / folder).mkdir(parents=True, exist_ok=True)
-    CELERY_BROKER_URL = "filesystem://"
+    CELERY_BROKER_URL = "filesystem://localhost"  # the folders are what counts; without a host name kombu warns
     CELERY_BROKER_TRANSPORT_OPTIONS = {
         "data_folder_in": str(QUEUE_DIR / "messages"),
         "data_folder_out": str(QUEUE_DIR / "messages"),

@@ -11,12 +11,12 @@ from django.urls import reverse
 SECTIONS: dict[str, tuple[str, ...]] = {
     "Design": ("Study", "TaskDesign", "ConsentForm", "Guideline", "Questionnaire"),
     "Content": ("Prompt", "Topic", "PromptSet"),
-    "Candidates": ("CandidateSet", "GenerationAttempt", "Recipe", "ModelSpec", "InstructionTemplate"),
+    "Candidates": ("CandidateSet", "Recipe", "ModelSpec", "InstructionTemplate"),
     "Recruitment": ("RecruitmentLink", "Annotator", "Consent"),
     "Quotas": ("Quota", "Placement"),
     "Fieldwork": ("Conversation", "Assignment", "Slot"),
     "Releases": ("Release",),
-    "Access": ("User", "Group", "ApiToken"),
+    "Access": ("User", "ApiToken"),
 }
 
 

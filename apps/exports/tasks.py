@@ -1,4 +1,4 @@
-"""Releases built by a worker."""
+"""Releases built by a worker, on the queue `maintenance` (the default one; `enqueue_on_commit` names it too)."""
 
 import logging
 
@@ -11,7 +11,7 @@ from apps.exports import services
 logger = logging.getLogger(__name__)
 
 
-@shared_task(name="exports.build_release", queue="maintenance")
+@shared_task(name="exports.build_release")
 def build_release(release_id: int) -> None:
     """Build a requested release; a refusal is written on its row, where the admin shows it."""
     try:
@@ -20,7 +20,7 @@ def build_release(release_id: int) -> None:
         logger.warning("release %s was not built: %s", release_id, error)
 
 
-@shared_task(name="exports.sweep", queue="maintenance")
+@shared_task(name="exports.sweep")
 def sweep() -> None:
     """Bring back releases whose message was lost or whose worker died."""
     services.enqueue_overdue_releases(now=timezone.now())

@@ -9,7 +9,7 @@ MAX_CHARACTERS = 8000
 
 # What chat templates leave in a text: <|end_of_text|>, <|im_end|>, </s>, [/INST], <end_of_turn>, <eos>.
 _END_TOKEN = re.compile(r"<\|[^|<>\n]{1,40}\|>|</?s>|\[/?INST\]|<(?:start|end)_of_turn>|<(?:eos|bos|pad)>", re.IGNORECASE)
-# “Answer 1:”, “**Response B:**”, “# Réponse 2”. A label needs a mark after it or a line of its own, so that a sentence may open with the word.
+# “Answer 1:”, “**Response B:**”, “# Réponse 2”. A mark or a line of its own ends a label, so that a sentence may open with the word.
 _LABEL = re.compile(
     r"\A[#*_\s]*(?:answer|response|option|réponse|risposta|resposta|opzione|opção|उत्तर|जवाब)\s*(?:[0-9०-९]{1,2}|[A-F])?[*_]*"
     r"(?:\s?[:：.)\-–—][*_]*\s+|[*_]*[ \t]*\n\s*)",

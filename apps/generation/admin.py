@@ -56,7 +56,7 @@ class CandidateSetAdmin(ReadOnlyAdmin, StudyScopedAdmin):
 
     @admin.display(description="message")
     def first_words(self, row: CandidateSet) -> str:
-        text: str = row.messages[-1]["content"]
+        text: str = row.messages[-1]["content"] if row.messages else "[erased]"
         return text if len(text) <= 60 else f"{text[:59]}…"
 
     @admin.action(description="Try the failed ones again", permissions=["retry"])
@@ -104,7 +104,7 @@ class RecipePartInline(StudyScopedInline):
 
     model = RecipePart
 
-    def has_add_permission(self, request: HttpRequest, obj: Recipe | None) -> bool:
+    def has_add_permission(self, request: HttpRequest, obj: Recipe | None = None) -> bool:
         return not _is_used(obj) and super().has_add_permission(request, obj)
 
     def has_change_permission(self, request: HttpRequest, obj: Recipe | None = None) -> bool:

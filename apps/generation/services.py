@@ -198,14 +198,14 @@ class _Claim:
     def now(self) -> datetime:
         return self._now + timedelta(seconds=time.monotonic() - self._started)
 
+    def holds(self, candidate_set: CandidateSet) -> bool:
+        return candidate_set.state == CandidateSet.State.GENERATING and candidate_set.claim_token == self.token
+
     def lock(self) -> CandidateSet:
         """The locked row, within a transaction. Raises `ClaimLost` unless this claim still holds."""
-        held = CandidateSet.objects.select_for_update().filter(
-            pk=self.candidate_set.pk, state=CandidateSet.State.GENERATING, claim_token=self.token
-        )
-        row = held.first()
-        if row is None:
-            raise ClaimLost(f"{self.candidate_set} was taken over")
+        row = CandidateSet.objects.select_for_update().get(pk=self.candidate_set.pk)
+        if not self.holds(row):
+            raise ClaimLost(f"{row} was taken over")
         return row
 
 
@@ -338,25 +338,31 @@ def _begin_attempt(claim: _Claim, part: RecipePart, count: int) -> GenerationAtt
 
 
 def _end_attempt(claim: _Claim, attempt: GenerationAttempt, *, error: DomainError | None, completion: Completion | None) -> None:
-    """Store what came of the call. Raises `ClaimLost` if the attempt was closed meanwhile; what the call used is stored all the same."""
-    row = GenerationAttempt.objects.filter(pk=attempt.pk)
-    if completion is not None:
-        row.update(
-            raw_output=completion.text,
-            model_answered=completion.model,
-            input_tokens=completion.input_tokens,
-            output_tokens=completion.output_tokens,
-            cost=_cost(attempt.recipe_part.model_spec, completion),
-        )
+    """Store what came of the call. Raises `ClaimLost` if the set was taken over or erased meanwhile; then only the figures are kept."""
     state = GenerationAttempt.State
-    ended = row.filter(state=state.CALLING).update(
-        state=state.FAILED if error else state.SUCCEEDED,
-        error_code=error.code if error else "",
-        error_detail=str(error)[:500] if error else "",
-        finished_at=claim.now(),
-    )
-    if not ended:
-        raise ClaimLost(f"{attempt} was closed while the call ran")
+    row = GenerationAttempt.objects.filter(pk=attempt.pk)
+    with transaction.atomic():
+        candidate_set = CandidateSet.objects.select_for_update().get(pk=claim.candidate_set.pk)
+        if completion is not None:
+            row.update(
+                model_answered=completion.model,
+                input_tokens=completion.input_tokens,
+                output_tokens=completion.output_tokens,
+                cost=_cost(attempt.recipe_part.model_spec, completion),
+            )
+        held = claim.holds(candidate_set)
+        if held and completion is not None:
+            row.update(raw_output=completion.text)
+        if not held:
+            error = ClaimLost("The set was taken over or erased while the call ran.")
+        row.filter(state=state.CALLING).update(
+            state=state.FAILED if error else state.SUCCEEDED,
+            error_code=error.code if error else "",
+            error_detail=str(error)[:500] if error else "",
+            finished_at=claim.now(),
+        )
+    if not held:
+        raise ClaimLost(f"{candidate_set} was taken over")
 
 
 def _close_calls(attempts: QuerySet[GenerationAttempt], code: str, *, now: datetime) -> None:

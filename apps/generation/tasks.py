@@ -1,4 +1,4 @@
-"""Celery's way into the services: ids in, one service call."""
+"""Celery's way into the services: ids in, one service call. Whoever sends a message names its queue; the default is maintenance."""
 
 import logging
 import uuid
@@ -11,9 +11,9 @@ from apps.generation import services
 logger = logging.getLogger(__name__)
 
 
-@shared_task(name=services.TASK_NAME, queue="bulk")
+@shared_task(name=services.TASK_NAME)
 def generate_set(candidate_set_id: int) -> None:
-    """Make one set. Whoever enqueues names the queue: interactive for live sets, bulk for the others."""
+    """Make one set; sent to interactive for live sets, to bulk for the others."""
     claim_token = uuid.uuid4()
     try:
         services.generate_set(candidate_set_id=candidate_set_id, now=timezone.now(), claim_token=claim_token)
@@ -23,7 +23,7 @@ def generate_set(candidate_set_id: int) -> None:
         raise
 
 
-@shared_task(name="generation.sweep", queue="maintenance")
+@shared_task(name="generation.sweep")
 def sweep() -> None:
     """Bring back sets whose message or worker got lost."""
     services.sweep(now=timezone.now())

@@ -104,7 +104,7 @@ def test_an_allow_list_entry_counts_for_its_own_port_only(settings):
 @pytest.mark.parametrize(
     "address",
     [
-        "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "127.0.0.1", "0.0.0.0", "224.0.0.1", "240.0.0.1",
+        "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "127.0.0.1", "0.0.0.0", "224.0.0.1", "240.0.0.1",  # noqa: S104
         "255.255.255.255", "192.0.2.1", "::", "::1", "::ffff:10.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::",
         "fe80::1", "fe80::1%eth0", "fc00::1", "fec0::1", "ff02::1", "2001:db8::1",
     ],
@@ -168,10 +168,11 @@ def test_the_host_header_keeps_the_name(monkeypatch, settings):
     ],
 )
 def test_a_url_that_is_never_called_is_refused_without_repeating_a_secret(url):
-    with pytest.raises((OutboundRefused, httpx2.UnsupportedProtocol)) as refusal:
+    with pytest.raises(OutboundRefused) as refusal:
         outbound.check_url(url)
-        get(url)
     assert "secret" not in str(refusal.value)
+    with pytest.raises((OutboundRefused, httpx2.UnsupportedProtocol)):
+        get(url)
 
 
 def test_a_redirect_is_not_followed():

@@ -27,7 +27,8 @@ FULL = (
     ('    text:\n      en: "Answer', '    version: 3\n    text:\n      en: "Answer'),
     (
         "    completion_url",
-        "    is_open: false\n    purpose: pilot\n    screen_out_url: https://panel.example/out\n    quota_full_url: https://panel.example/full\n    completion_url",
+        "    is_open: false\n    purpose: pilot\n    screen_out_url: https://panel.example/out\n"
+        "    quota_full_url: https://panel.example/full\n    completion_url",
     ),
     ("Read **all** answers.", "Read **all** answers:  two  spaces, “quotes”, C:\\\\temp, # no comment, - no list"),
 )
@@ -118,7 +119,7 @@ def test_the_command_writes_the_dump(tmp_path, capsys):
 @pytest.mark.django_db
 def test_the_command_names_the_studies_there_are(tmp_path):
     load_study_file(write(tmp_path, SMALL))
-    with pytest.raises(CommandError, match="There is no study “smal”. Studies: small."):
+    with pytest.raises(CommandError, match=r"There is no study “smal”\. Studies: small\."):
         call_command("dump_study", "smal")
 
 

@@ -1,6 +1,14 @@
 """Reading a study file: what is wrong is said with line, key and what was expected, all of it at once."""
 
+import random
+import tempfile
+from pathlib import Path
+
 import pytest
+import yaml
+from django.conf import settings as django_settings
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from apps.desk.study_file import FileRefused, read_study_file
 from tests.desk.study_files import SMALL, changed, line_of, write
@@ -51,32 +59,52 @@ WRONG = [
     (("language: fr\n", "language: xx\n"), "language: xx", "locales[xx-FR].language", "expected one of en, fr, it, pt, hi"),
     (("{organisation}; it", "{organization}; it"), "{organization}", "locales[en-US].consent.participation.body", "{organisation}"),
     (("consent: sensitive", "consent: sensible"), "sensible", "locales[en-US].questionnaires.after.consent", "sensitive"),
-    (("        title: \"Avant de commencer\"\n", ""), None, "locales[fr-FR].consent.participation.title", "this key"),
+    (('        title: "Avant de commencer"\n', ""), None, "locales[fr-FR].consent.participation.title", "this key"),
     (("min_age: 35", "min_age: 36"), "35_plus", "options[35_plus].min_age", "leaves a hole"),
     (("min_age: 35", "min_age: 34"), "35_plus", "options[35_plus].min_age", "leaves an overlap"),
     (("min_age: 35, ", "min_age: 35, max_age: 70, "), "35_plus", "options[35_plus].max_age", "no `max_age` in the last band"),
     (("min_age: 18, ", "min_age: 21, "), "18_34", "options[18_34].min_age", "expected 18 or less"),
     (("type: birth_year", "type: single"), "18_34", "options[18_34].min_age", "`type` is birth_year"),
-    (("{code: man, label: \"Man\"", "{code: woman, label: \"Man\""), "Man", "options[woman].code", "a value of its own"),
+    (('{code: man, label: "Man"', '{code: woman, label: "Man"'), "Man", "options[woman].code", "a value of its own"),
     (("{code: no, label: No, screens_out: true}", "{code: no, label: No, screens_out: maybe}"), "maybe", "screens_out", "true or false"),
     (("exclusive: true", "exclusive: [true]"), "exclusive", "options[prefer_not_to_say].exclusive", "true or false, found a list"),
     (("column: age", "column: gender"), None, "questions[gender].column", "a value of its own"),
     (("column: age", "required: true"), "required: true", "questions[birth_year].required", "eligibility"),
-    (("target: 50, strata: {gender: male}", "target: -1, strata: {gender: male}"), "-1", "quotas.women_and_men.cells.men.target", "at least 0"),
+    (
+        ("target: 50, strata: {gender: male}", "target: -1, strata: {gender: male}"),
+        "-1",
+        "quotas.women_and_men.cells.men.target",
+        "at least 0",
+    ),
     (("strata: {gender: male}", "strata: {gender: cat}"), "cat", "quotas.women_and_men.cells.men.strata.gender", "unknown stratum “cat”"),
     (("strata: {gender: male}", "strata: {race: x}"), "race: x", "quotas.women_and_men.cells.men.strata.race", "asks before the tasks"),
-    (("    kind: hard\n    locales: [en-US, fr-FR]", "    kind: hard\n    locales: [en-US, de-DE]"), "de-DE", "locales[2]", "unknown locale"),
+    (
+        ("    kind: hard\n    locales: [en-US, fr-FR]", "    kind: hard\n    locales: [en-US, de-DE]"),
+        "de-DE",
+        "locales[2]",
+        "unknown locale",
+    ),
     (("model: offline, template: plain", "model: online, template: plain"), "online", "parts[2].model", "unknown model “online”"),
     (("template: plain", "template: fancy"), "fancy", "parts[2].template", "expected one of diverse, plain"),
-    (("\"Write {count} answers, each", "\"Write answers, each"), "Write answers", "templates.diverse.text.en", "{count}"),
+    (('"Write {count} answers, each', '"Write answers, each'), "Write answers", "templates.diverse.text.en", "{count}"),
     (("model: polyphony-offline", "api_key_variable: sk-123\n    model: x"), "sk-123", "models.offline.api_key_variable", "never the key"),
     (("model: polyphony-offline", "base_url: ftp://host\n    model: x"), "ftp:", "models.offline.base_url", "http"),
     (("    topic: family\n", "    topic: fun\n"), "topic: fun", "prompts.phones_at_dinner.topic", "unknown topic “fun”"),
-    (("fr: \"Dois-je", "de: \"Dois-je"), "de: ", "prompts.phones_at_dinner.text.de", "expected one of en, fr"),
-    (("A friend has not paid me back. How can I ask?", "Should I forbid phones at the table?"), None, "prompts.unpaid_loan.text.en", "see it twice"),
+    (('fr: "Dois-je', 'de: "Dois-je'), "de: ", "prompts.phones_at_dinner.text.de", "expected one of en, fr"),
+    (
+        ("A friend has not paid me back. How can I ask?", "Should I forbid phones at the table?"),
+        None,
+        "prompts.unpaid_loan.text.en",
+        "see it twice",
+    ),
     (("temperature: 0.7", "temperature: hot"), "hot", "parts[1].temperature", "expected a number"),
-    (("  - name: panel\n    locales: [en-US, fr-FR]", "  - name: panel\n    locales: []"), "locales: []", "recruitment_links[panel].locales", "at least 1"),
-]  # fmt: skip
+    (
+        ("  - name: panel\n    locales: [en-US, fr-FR]", "  - name: panel\n    locales: []"),
+        "locales: []",
+        "recruitment_links[panel].locales",
+        "at least 1",
+    ),
+]
 
 
 @pytest.mark.parametrize(("change", "place", "key", "message"), WRONG, ids=[f"{place} {message}" for _, place, _, message in WRONG])
@@ -137,9 +165,13 @@ HOSTILE = {
     "unclosed quote": (SMALL.replace('"Small talk"', '"Small talk'), None, "valid YAML"),
     "everything null": ("format: 1\nstudy:\ntask_design:\nlocales:\nprompts:\n", 2, "expected keys below it"),
     "everything a list": ("format: [1]\nstudy: [1]\ntask_design: []\nlocales: {}\nprompts: [1]\nquotas: 3\n", 1, "found"),
-    "lists in leaves": (SMALL.replace("template: plain", "template: [plain]").replace("topic: family", "topic: {a: b}"), None, "expected text"),
+    "lists in leaves": (
+        SMALL.replace("template: plain", "template: [plain]").replace("topic: family", "topic: {a: b}"),
+        None,
+        "expected text",
+    ),
     "options as text": (SMALL.replace("options:", "options: many #"), None, "expected"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("text", "line", "message"), HOSTILE.values(), ids=HOSTILE)
@@ -164,3 +196,47 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path):
         read_study_file(tmp_path / "absent.yaml")
     with pytest.raises(FileRefused, match="found a folder"):
         read_study_file(tmp_path)
+
+
+@settings(max_examples=150, deadline=None)
+@given(seed=st.integers(0, 2**32), edits=st.integers(1, 4))
+def test_no_damage_to_a_file_ends_in_anything_but_a_list_of_problems(seed, edits):
+    """Values of the wrong kind in random places, then broken bytes: refused with lines, or read; never another exception."""
+    rng = random.Random(seed)
+    tree = yaml.load(SMALL, Loader=yaml.BaseLoader)  # noqa: S506  (our own text; every value stays text)
+    for _ in range(edits):
+        container = tree
+        while True:
+            keys = list(container) if isinstance(container, dict) else list(range(len(container)))
+            if not keys:
+                break
+            key = rng.choice(keys)
+            if isinstance(container[key], dict | list) and rng.random() < 0.85:
+                container = container[key]
+                continue
+            container[key] = rng.choice(
+                [None, "", "x", "-1", "99999999999", "NaN", "1e400", [], {}, ["a", ["b"]], {"en": {"a": []}}, "true"]
+            )
+            break
+    text = yaml.dump(tree, allow_unicode=True, sort_keys=False).encode()
+    if rng.random() < 0.3:
+        place = rng.randrange(len(text))
+        text = (
+            text[:place]
+            + rng.choice([b"", b"\xff", b"\x00", b"[", b"{", b": ", b"- ", b"&", b"*", b"!", b"\t", b'"', b"\n"])
+            + text[place + 1 :]
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        problems = []
+        try:
+            read_study_file(write(Path(folder), text))
+        except FileRefused as refused:
+            problems = refused.problems
+    assert all(problem.line >= 1 and problem.message for problem in problems)
+
+
+def test_the_example_in_the_documentation_is_a_right_file(tmp_path):
+    page = (Path(django_settings.BASE_DIR) / "docs/study-files.md").read_text(encoding="utf-8")
+    example = page.split("```yaml\n")[1].split("```")[0]
+    _, file = read_study_file(write(tmp_path, example))
+    assert file.study.slug == "weekend-plans"

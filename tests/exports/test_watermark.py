@@ -1,6 +1,7 @@
 """A release and the API never show what is not final. Only PostgreSQL can have a late commit below a visible one."""
 
 import threading
+import time
 from contextlib import contextmanager
 
 import pytest
@@ -40,6 +41,20 @@ def open_transaction(work):
     assert errors == []
 
 
+def settle() -> None:
+    """Wait until everything committed so far lies below the watermark.
+
+    The watermark is one for the whole server: a transaction in any other database holds it back until it ends.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_current_xact_id()::text::bigint")
+        [mine] = cursor.fetchone()
+    deadline = time.monotonic() + 20
+    while current_watermark().transaction_id <= mine:
+        assert time.monotonic() < deadline, "another transaction on this server stays open"
+        time.sleep(0.02)
+
+
 def late_commit_is_found(study, earlier, later) -> bool:
     """A reader of the feed reads while a lower transaction is open, keeps its cursor, and reads on after the commit.
 
@@ -50,6 +65,7 @@ def late_commit_is_found(study, earlier, later) -> bool:
         with transaction.atomic():
             judge(later, 0, transaction_id=None)
         seen = feed(study, START, selectors.current_watermark(), 100)
+    settle()
     after = seen[-1].position if seen else START
     seen += feed(study, after, selectors.current_watermark(), 100)
     turns = {entry.comparison.turn_number for entry in seen if entry.comparison}
@@ -91,6 +107,7 @@ def test_a_conversation_above_the_watermark_waits_as_a_whole(transactional_db):
     with open_transaction(lambda: connection.cursor().execute("SELECT pg_current_xact_id()")):
         make_conversation(first, prompt=prompt, choices=(0, 1), transaction_id=None)
         assert not released_conversations(study, current_watermark()).exists()
+    settle()
     assert released_conversations(study, current_watermark()).count() == 1
     below = current_watermark()
     make_conversation(second, prompt=prompt, transaction_id=None)

@@ -104,6 +104,7 @@ def test_what_is_no_completion_is_malformed(body):
 
 
 def test_odd_figures_and_characters_do_no_harm():
-    body = rb'{"choices": [{"message": {"content": "a\u0000\ud800b"}}], "usage": {"prompt_tokens": "many", "completion_tokens": -1}, "model": null}'
+    usage = rb'{"prompt_tokens": "many", "completion_tokens": -1}'
+    body = rb'{"choices": [{"message": {"content": "a\u0000\ud800b"}}], "model": null, "usage": ' + usage + b"}"
     completion = parse_completion(body, latency_seconds=0)
     assert (completion.text, completion.model, completion.input_tokens, completion.output_tokens) == ("ab", "", None, None)

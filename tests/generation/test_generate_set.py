@@ -305,6 +305,23 @@ def test_a_worker_that_comes_back_late_changes_nothing(threads, offline_endpoint
     assert late.state == ATTEMPT.FAILED
 
 
+def test_a_set_erased_while_its_call_runs_keeps_no_word(offline_endpoint, recipe, monkeypatch):
+    live = request_live_set(recipe=recipe, language="en", messages=[{"role": "user", "content": "my own words"}])
+    real = services.complete
+
+    def erased_meanwhile(**arguments):
+        completion = real(**arguments)
+        services.erase_live_sets(candidate_set_ids=[live.pk])
+        return completion
+
+    monkeypatch.setattr(services, "complete", erased_meanwhile)
+    assert run(live) == Outcome.NOT_CLAIMED
+    assert (live.state, live.messages) == (STATE.REJECTED, [])
+    attempt = live.attempts.get()
+    assert (attempt.raw_output, attempt.state) == ("", ATTEMPT.FAILED)
+    assert attempt.output_tokens > 0
+
+
 def test_two_that_ask_at_once_for_a_set_get_the_same(threads, recipe):
     barrier = threading.Barrier(4)
 

@@ -140,6 +140,7 @@ def test_the_switches_work_over_http_and_wear_off(offline_endpoint):
     with error.value as answer:
         assert (answer.code, answer.headers["Retry-After"]) == (503, "7")
     ask(offline_endpoint, [("user", "hello")])
+    wait_until(lambda: offline_endpoint.in_flight == 0)
     with urllib.request.urlopen(control, timeout=5) as response:  # noqa: S310
         state = json.load(response)
     assert (state["calls"], state["in_flight"], state["switches"]["status"]) == (2, 0, 200)
@@ -149,7 +150,11 @@ def test_the_switches_work_over_http_and_wear_off(offline_endpoint):
 
 
 def test_it_runs_as_a_program_without_django_and_names_a_taken_port():
-    code = "import sys, runpy; sys.argv = ['x', '--port', '0']; sys.modules['django'] = None; runpy.run_module('apps.generation.offline_endpoint', run_name='__main__')"
+    code = """
+import runpy, sys
+sys.argv, sys.modules["django"] = ["offline_endpoint", "--port", "0"], None
+runpy.run_module("apps.generation.offline_endpoint", run_name="__main__")
+"""
     program = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     try:
         line = program.stdout.readline()

@@ -34,14 +34,21 @@ def hand_in_questionnaire(
                 annotator=annotator, questionnaire=questionnaire, answers=answers, submission_id=submission_id, now=now
             )
             if not eligible:
-                end_participation(annotator=annotator, state=Annotator.State.SCREENED_OUT, now=now)
+                _turn_away(annotator=annotator, state=Annotator.State.SCREENED_OUT, now=now)
                 return
             before = [Questionnaire.Stage.ELIGIBILITY, Questionnaire.Stage.BEFORE]
             if questionnaire.stage in before and pending_questionnaire(annotator, list(before)) is None:
                 place_annotator(annotator=annotator, now=now)
             finish_if_done(annotator=annotator, now=now)
     except QuotaCellFull:
-        end_participation(annotator=annotator, state=Annotator.State.QUOTA_FULL, now=now)
+        with transaction.atomic():
+            _turn_away(annotator=annotator, state=Annotator.State.QUOTA_FULL, now=now)
+
+
+def _turn_away(*, annotator: Annotator, state: str, now: datetime) -> None:
+    """End a participation before any work; earlier questionnaires are not kept either, as the next page promises."""
+    if end_participation(annotator=annotator, state=state, now=now):
+        erase_answers(annotator=annotator)
 
 
 def decide_sensitive_consent(*, annotator: Annotator, purpose: str, granted: bool, now: datetime) -> None:

@@ -4,7 +4,6 @@ from typing import Any
 
 from django.contrib.auth.decorators import login_not_required
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import redirect
 from django.utils import timezone, translation
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
@@ -31,8 +30,8 @@ def join(request: HttpRequest, token: str) -> HttpResponse:
     if link is None:
         raise Http404
     known = annotator_of(request)
-    if known is not None and known.study_id == link.study_id and request.method == "GET":
-        return redirect("annotation:current")
+    if known is not None and known.study_id == link.study_id:
+        return proceed(request)  # also a form opened in a second tab before joining in the first: one browser, one person
     if not link.is_open or not link.study.is_open:
         return link_closed(request, LinkClosed())
     locales = list(link.locales.select_related("study"))

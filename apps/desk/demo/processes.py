@@ -81,7 +81,7 @@ class Children:
     wherever it is; leaving the context ends every group, first kindly, then for good.
     """
 
-    patience = 6.0  # seconds from SIGTERM to SIGKILL
+    patience = 8.0  # seconds from SIGTERM to SIGKILL
 
     def __init__(self, *, log_folder: Path, environment: dict[str, str], working_folder: Path) -> None:
         self.log_folder, self.environment, self.working_folder = log_folder, environment, working_folder

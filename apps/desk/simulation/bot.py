@@ -336,7 +336,7 @@ def _first(form: Form) -> Button | None:
 
 
 def _message_of(page: Page) -> str:
-    """The message that the candidates answer: the last bubble before them."""
-    bubbles = [node for node in page.root.find_all("div") if "bubble" in node.attributes.get("class", "").split()]
-    prose = bubbles[-1].with_class("prose") if bubbles else None
-    return prose.text() if prose is not None else ""
+    """The message that the candidates answer: the person's last one above them."""
+    bubbles = [node for node in page.root.find_all() if "bubble--person" in node.attributes.get("class", "").split()]
+    text = bubbles[-1].with_class("__text") if bubbles else None
+    return text.text() if text is not None else ""

@@ -105,9 +105,9 @@ def table(rows: Sequence[LocaleReport]) -> str:
         lines.append([row.tag, *map(str, counts), letters or "–", f"{row.seconds:.1f}" if row.seconds is not None else "–"])
     widths = [max(len(line[place]) for line in lines) for place in range(len(head))]
     left = {0, head.index("chosen")}
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if place in left else cell.rjust(width) for place, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in lines
-    )
+
+    def aligned(cells: list[str]) -> str:
+        pairs = enumerate(zip(cells, widths, strict=True))
+        return "  ".join(cell.ljust(width) if place in left else cell.rjust(width) for place, (cell, width) in pairs)
+
+    return "\n".join(aligned(line) for line in lines)

@@ -412,9 +412,7 @@ def store_prompts(*, study: Study, rows: list[PromptRow], retire_others: bool = 
     counts: Counter[str] = Counter()
     topics = {topic.key: topic for topic in study.topics.all()}
     current = {prompt.key: prompt for prompt in current_prompts(study)}
-    latest = {
-        key: version for key, version in study.prompts.values_list("key").annotate(models.Max("version")).values_list("key", "version__max")
-    }
+    latest: dict[str, int] = dict(study.prompts.values_list("key").annotate(models.Max("version")).values_list("key", "version__max"))
     is_pristine = not (study.opened_at or study.annotators.exists())
     used = set(study.prompts.filter(slots__isnull=False).values_list("pk", flat=True).distinct()) if is_pristine else set()
     new, corrected, moved, retired = [], [], [], []
@@ -453,7 +451,7 @@ def store_prompts(*, study: Study, rows: list[PromptRow], retire_others: bool = 
     text_fields = list(_translated("text", {}))
     Prompt.objects.bulk_update(corrected, ["topic", "version", *text_fields], batch_size=100)
     Prompt.objects.bulk_create(new, batch_size=500)
-    return counts
+    return +counts
 
 
 def _translated(field_name: str, texts: dict[str, str]) -> dict[str, str | None]:

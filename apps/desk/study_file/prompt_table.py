@@ -25,7 +25,7 @@ _KEY = re.compile(r"[-a-zA-Z0-9_]{1,80}")
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 Row = tuple[int, dict[str, Any]]
-Progress = Callable[[Iterator[Row]], Iterator[Row]]
+Progress = Callable[[Iterator[Row], int], Iterator[Row]]
 
 
 class _Problems(list[Problem]):
@@ -38,15 +38,16 @@ class _Problems(list[Problem]):
     def add(self, line: int, key: str, message: str) -> None:
         self.append(Problem(line, key, message))
         if len(self) == MAX_PROBLEMS:
-            self.append(Problem(line, "", f"the first {MAX_PROBLEMS} problems are listed; the file was read no further"))
+            self.append(Problem(line + 1, "", f"the first {MAX_PROBLEMS} problems are listed; the file was read no further"))
             raise FileRefused(self.name, self)
 
 
-def import_prompt_file(*, study: Study, path: str | Path, progress: Progress = iter) -> Counter[str]:
+def import_prompt_file(*, study: Study, path: str | Path, progress: Progress | None = None) -> Counter[str]:
     """Add the prompts of `path` (.csv or .jsonl; columns key, topic and one per language) to `study` in one transaction.
 
     The same text again changes nothing; another text is a new version; prompts that the file does not name stay.
-    `progress` wraps the rows while they are checked. Returns how many were created, updated and unchanged.
+    `progress(rows, total)` wraps the rows while they are checked; `total` is about their number.
+    Returns how many were created, updated and unchanged.
     Raises `FileRefused` with every problem by line; then nothing has been stored.
     """
     path = Path(path)
@@ -59,7 +60,8 @@ def import_prompt_file(*, study: Study, path: str | Path, progress: Progress = i
     languages = [str(language) for language in dict.fromkeys(study.locales.order_by("pk").values_list("language", flat=True))]
     with transaction.atomic():
         study = Study.objects.select_for_update().get(pk=study.pk)
-        rows = _checked(study, languages, problems, progress(reader(text, languages, problems)))
+        found = reader(text, languages, problems)
+        rows = _checked(study, languages, problems, progress(found, text.count("\n")) if progress else found)
         if not rows and not problems:
             problems.add(1, "", "expected at least one prompt, found none")
         if problems:
@@ -156,7 +158,7 @@ def _checked(study: Study, languages: list[str], problems: _Problems, rows: Iter
             continue
         keys[key] = line
         topic = row.get("topic") or None
-        if topic is not None and (not isinstance(topic, str) or (topic := topic.strip() or None) and topic not in topics):
+        if topic is not None and (not isinstance(topic, str) or ((topic := topic.strip() or None) and topic not in topics)):
             problems.add(line, "topic", f"expected a topic of the study ({', '.join(sorted(topics)) or 'it has none'}) or nothing")
         texts = {}
         for language in settings.CONTENT_LANGUAGES:
@@ -200,7 +202,7 @@ def _refuse_texts_of_other_prompts(
     texts_seen: dict[tuple[str, str], tuple[str, int]],
     problems: _Problems,
 ) -> None:
-    others = study.prompts.current().exclude(key__in=list(keys))
+    others = study.prompts.filter(is_current=True).exclude(key__in=list(keys))
     for other in others:
         for language in languages:
             text = getattr(other, f"text_{language}")

@@ -165,7 +165,7 @@ def _guideline(locale: StudyLocale) -> schema.GuidelinePart | None:
         title=clean_text(guideline.title),
         body=clean_text(guideline.body),
         practice=[
-            schema.PracticePart.model_construct(**{field: clean_text(getattr(task, field)) for field in fields})
+            schema.PracticePart.model_construct(None, **{field: clean_text(getattr(task, field)) for field in fields})
             for task in guideline.practice_tasks.all()
         ],
     )

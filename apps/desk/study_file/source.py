@@ -44,7 +44,7 @@ class Source:
         words = ""
         item = self.tree
         for key in path:
-            item = item[key] if isinstance(item, dict | list) and self._has(item, key) else None
+            item = self._child(item, key)
             if isinstance(key, int):
                 words += f"[{self._item_name(item) or key + 1}]"
             else:
@@ -55,8 +55,10 @@ class Source:
         return Problem(self.line(path), self.label(path), message)
 
     @staticmethod
-    def _has(container: dict[Any, Any] | list[Any], key: Key) -> bool:
-        return key in container if isinstance(container, dict) else isinstance(key, int) and key < len(container)
+    def _child(item: Any, key: Key) -> Any:
+        if isinstance(item, dict):
+            return item.get(key)
+        return item[key] if isinstance(item, list) and isinstance(key, int) and key < len(item) else None
 
     @staticmethod
     def _item_name(item: Any) -> str:
@@ -132,9 +134,16 @@ class _Builder:
                 documents += 1
                 if documents > 1:
                     raise self._refused(event, "expected one document, found a second one")
-                self.source.tree = self._value(next(self.events), ())
+                self.source.tree = self._value(self._next(), ())
         if not documents:
             raise FileRefused(self.source.name, [Problem(1, "", "expected the keys of a study file, found an empty file")])
+
+    def _next(self) -> Any:
+        return next(self.events)
+
+    @staticmethod
+    def _line(event: Any) -> int:
+        return int(event.start_mark.line) + 1
 
     def _value(self, event: Any, path: KeyPath) -> Any:
         self._refuse_specials(event, path)
@@ -142,27 +151,28 @@ class _Builder:
             return self._scalar(event, path)
         if isinstance(event, yaml.SequenceStartEvent):
             items: list[Any] = []
-            while not isinstance(event := next(self.events), yaml.SequenceEndEvent):
+            while not isinstance(event := self._next(), yaml.SequenceEndEvent):
                 here = (*path, len(items))
-                self.source.lines[here] = event.start_mark.line + 1
+                self.source.lines[here] = self._line(event)
                 items.append(self._value(event, here))
             return items
         mapping: dict[str, Any] = {}
-        while not isinstance(event := next(self.events), yaml.MappingEndEvent):
-            self._refuse_specials(event, path)
-            if not isinstance(event, yaml.ScalarEvent):
-                raise self._refused(event, "expected a simple key, found a list or mapping as key")
-            line = event.start_mark.line + 1
-            here = (*path, event.value)
+        while not isinstance(event := self._next(), yaml.MappingEndEvent):
+            key: Any = event
+            self._refuse_specials(key, path)
+            if not isinstance(key, yaml.ScalarEvent):
+                raise self._refused(key, "expected a simple key, found a list or mapping as key")
+            line = self._line(key)
+            here = (*path, key.value)
             duplicate = here in self.source.lines
             if duplicate:
                 message = f"expected each key once; it stands on line {self.source.lines[here]} already"
                 self.source.problems.append(Problem(line, ".".join(map(str, here)), message))
-                here = (*path, f"{event.value} (line {line})")
+                here = (*path, f"{key.value} (line {line})")
             self.source.lines[here] = line
-            value = self._value(next(self.events), here)
+            value = self._value(self._next(), here)
             if not duplicate:
-                mapping[event.value] = value
+                mapping[key.value] = value
         return mapping
 
     def _scalar(self, event: Any, path: KeyPath) -> str | None:
@@ -174,7 +184,7 @@ class _Builder:
         if unwanted:
             self.source.problems.append(
                 Problem(
-                    event.start_mark.line + 1,
+                    self._line(event),
                     ".".join(map(str, path)),
                     f"expected printable text, found the control character U+{ord(unwanted[0]):04X}",
                 )
@@ -193,4 +203,4 @@ class _Builder:
             raise self._refused(event, f"expected no tag, found {event.tag[:60]}: tags (!) are not used in study files")
 
     def _refused(self, event: Any, message: str) -> FileRefused:
-        return FileRefused(self.source.name, [*self.source.problems, Problem(event.start_mark.line + 1, "", message)])
+        return FileRefused(self.source.name, [*self.source.problems, Problem(self._line(event), "", message)])

@@ -77,11 +77,12 @@ class Command(BaseCommand):
 
     def worker_command(self) -> list[str]:
         queues = ["-Q", "interactive,bulk,maintenance"]
-        return [sys.executable, "-m", "celery", "-A", "annotation_site", "worker", "-P", "solo", "-B", *queues, "--loglevel", "INFO"]
+        alone = ["--without-gossip", "--without-mingle", "--without-heartbeat"]  # there is no other worker to talk to
+        return [sys.executable, "-m", "celery", "-A", "annotation_site", "worker", "-P", "solo", "-B", *queues, *alone, "--loglevel", "INFO"]
 
     def web_command(self, port: int) -> list[str]:
         threads = ["--worker-class", "gthread", "--workers", "1", "--threads", "8", "--graceful-timeout", "3"]
-        return [sys.executable, "-m", "gunicorn", "annotation_site.wsgi", "--bind", f"127.0.0.1:{port}", *threads]
+        return [sys.executable, "-m", "gunicorn", "annotation_site.wsgi", "--bind", f"127.0.0.1:{port}", "--no-control-socket", *threads]
 
     def load_study(self) -> Study:
         """The demo study; loaded and seated at the first start, later left as the researcher has made it."""

@@ -21,7 +21,9 @@ class Command(BaseCommand):
             raise CommandError(f"There is no study “{options['study']}”. Studies: {known}.")
         try:
             counts = import_prompt_file(
-                study=study, path=options["file"], progress=lambda rows: iter(tqdm(rows, unit=" prompts", desc="Reading", disable=None))
+                study=study,
+                path=options["file"],
+                progress=lambda rows, total: iter(tqdm(rows, total=total, unit=" prompts", desc="Reading", disable=None)),
             )
         except FileRefused as refused:
             raise CommandError(str(refused)) from None

@@ -1,5 +1,6 @@
 """`manage.py simulate STUDY`: synthetic annotators through the real pages, with a progress bar and a table at the end."""
 
+import os
 import sys
 from argparse import ArgumentParser, ArgumentTypeError
 from collections import Counter
@@ -43,9 +44,15 @@ class Command(BaseCommand):
 
     def handle(self, *, study: str, annotators: int, seed: int, base_url: str, locale: list[str], **options: Any) -> None:
         try:
-            links = read_links(options["links"] or settings.VAR_DIR / "demo.json", study=study, base_url=base_url, tags=locale)
+            links = read_links(
+                options["links"] or Path(os.path.relpath(settings.VAR_DIR / "demo.json")), study=study, base_url=base_url, tags=locale
+            )
             self._knock(links)
             with tqdm(total=annotators, unit="person", desc="Synthetic annotators", file=sys.stderr) as bar:
+
+                def advance(journey: Journey) -> None:
+                    bar.update()
+
                 journeys = send_crowd(
                     links=links,
                     annotators=annotators,
@@ -53,7 +60,7 @@ class Command(BaseCommand):
                     policy=options["policy"],
                     workers=options["workers"],
                     patience=options["patience"],
-                    on_end=lambda journey: bar.update(),
+                    on_end=advance,
                 )
         except (LinksProblem, NoPhrases, ServerUnreachable) as problem:
             raise CommandError(str(problem)) from None
