@@ -17,7 +17,7 @@ RUN python manage.py compile_catalogues \
     SECRET_KEY="$(python -c 'import secrets; print(secrets.token_urlsafe(64))')" \
     PSEUDONYM_KEY="$(python -c 'import secrets; print(secrets.token_urlsafe(64))')" \
     DATABASE_URL=postgres://build@127.0.0.1/build REDIS_URL=redis://127.0.0.1/0 \
-    python manage.py collectstatic --noinput --verbosity 0 \
+    python manage.py collectstatic --noinput --verbosity 0 --ignore redoc \
  && rm -rf var
 
 FROM python:3.11-slim-bookworm

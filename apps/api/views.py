@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 from django.http import HttpResponseBase, JsonResponse, StreamingHttpResponse
 from drf_spectacular.types import OpenApiTypes
@@ -19,7 +19,7 @@ from apps.api.errors import BadParameter, StudyNotFound, UnknownParameters, exce
 from apps.api.pagination import decode_cursor, encode_cursor
 from apps.api.serializers import ComparisonSerializer, ErasedSerializer, ErrorSerializer, StudyListSerializer, entry_data
 from apps.exports.selectors import Position, Watermark, current_watermark, feed, study_overview
-from apps.studies.models import Study
+from apps.studies.models import ApiToken, Study
 
 PAGE_SIZE, MAXIMUM_PAGE_SIZE, STREAM_CHUNK = 100, 500, 500
 
@@ -65,10 +65,16 @@ class StudyView(APIView):
             known = ", ".join(["format", *self.parameters])
             raise UnknownParameters(f"Unknown query parameter: {', '.join(unknown)}. This endpoint knows: {known}.")
 
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+        response = super().finalize_response(request, response, *args, **kwargs)
+        response["Cache-Control"] = "private, no-store"
+        return response
+
     @property
     def study(self) -> Study:
         """Raises `StudyNotFound` where the request names another study than the token's."""
-        study: Study = self.request.auth.membership.study
+        token = cast(ApiToken, self.request.auth)
+        study = token.membership.study
         if self.request.query_params.get("study", study.slug) != study.slug:
             raise StudyNotFound("Your token has no such study. Leave `study` out, or ask /api/v1/studies/ which one it has.")
         return study
@@ -149,23 +155,27 @@ class NotFoundView(APIView):
         raise exceptions.NotFound("There is no such endpoint; /api/v1/docs/ lists them.")
 
 
-class SchemaView(SpectacularAPIView):
-    authentication_classes = []
-
-
-class DocsView(SpectacularSwaggerSplitView):
-    """The interactive page: markup and script are two requests, so that the page needs no inline script."""
-
-    authentication_classes = []
-    template_name = "api/docs.html"
-    template_name_js = "api/docs.js"
-    url_name = "api:schema"
+class _JsonErrors(APIView):
+    """Failures of pages that answer in another format than JSON have the API's shape all the same."""
 
     def handle_exception(self, exc: Exception) -> Any:
         response = exception_handler(exc, {})
         if response is None:
             raise exc
         return JsonResponse(response.data, status=response.status_code)
+
+
+class SchemaView(_JsonErrors, SpectacularAPIView):
+    authentication_classes = []
+
+
+class DocsView(_JsonErrors, SpectacularSwaggerSplitView):
+    """The interactive page: markup and script are two requests, so that the page needs no inline script."""
+
+    authentication_classes = []
+    template_name = "api/docs.html"
+    template_name_js = "api/docs.js"
+    url_name = "api:schema"
 
 
 def ndjson_line(data: Any) -> bytes:

@@ -1,6 +1,6 @@
 """Releases in the admin: build, watch, download."""
 
-from typing import Any
+from typing import Any, cast
 
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
@@ -10,6 +10,7 @@ from django.shortcuts import render
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html, format_html_join
 
+from apps.accounts.models import User
 from apps.core.errors import DomainError
 from apps.exports import downloads
 from apps.exports.forms import BuildReleaseForm
@@ -62,7 +63,7 @@ class ReleaseAdmin(ReadOnlyAdmin, StudyScopedAdmin):
         form = BuildReleaseForm(request.POST or None, user=request.user)
         if request.method == "POST" and form.is_valid():
             try:
-                release = request_release(**form.cleaned_data, built_by=request.user)
+                release = request_release(**form.cleaned_data, built_by=cast(User, request.user))
             except DomainError as error:
                 form.add_error("schema", str(error))
             else:

@@ -1,5 +1,7 @@
 """Whether the wide schema can express a study: if not, the release is refused with every reason at once."""
 
+from typing import Any
+
 from django.db.models import QuerySet
 
 from apps.annotation.models import Comparison, Conversation
@@ -54,7 +56,7 @@ def _comparison_reasons(conversations: QuerySet[Conversation], watermark: Waterm
 def _annotator_reasons(conversations: QuerySet[Conversation]) -> list[str]:
     annotators = Annotator.objects.filter(pk__in=conversations.values("annotator"))
     ages = DemographicAnswer.objects.filter(annotator__in=annotators, consent__granted=True, question__column=Question.Column.AGE)
-    found = [
+    found: list[tuple[str, QuerySet[Annotator, Any] | QuerySet[DemographicAnswer, Any], tuple[Any, ...]]] = [
         ("language", annotators.values_list("study_locale__language", flat=True), wide.LANGUAGES),
         ("published country", annotators.values_list("study_locale__published_country", flat=True), wide.COUNTRIES),
         ("wave", annotators.values_list("wave", flat=True), wide.WAVES),

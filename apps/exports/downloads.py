@@ -57,12 +57,15 @@ class _Buffer:
     def __init__(self) -> None:
         self._parts: list[bytes] = []
 
-    def write(self, data: bytes) -> int:
+    def write(self, data: bytes, /) -> int:
         self._parts.append(bytes(data))
         return len(data)
 
     def flush(self) -> None:
         """Nothing is held back."""
+
+    def close(self) -> None:
+        """There is nothing to close."""
 
     def take(self) -> bytes:
         taken = b"".join(self._parts)
@@ -72,7 +75,7 @@ class _Buffer:
 
 def _zip(release: Release, stem: str, names: list[str]) -> Iterator[bytes]:
     buffer = _Buffer()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:  # type: ignore[arg-type]  # a sink that only writes is enough
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in names:
             info = zipfile.ZipInfo(f"{stem}/{name}")
             info.compress_type = zipfile.ZIP_DEFLATED

@@ -12,7 +12,7 @@ from apps.studies.models import Study
 class BuildReleaseForm(forms.Form):
     """Study (of the user's own), schema and formats."""
 
-    study = forms.ModelChoiceField(queryset=Study.objects.none(), empty_label=None)
+    study: "forms.ModelChoiceField[Study]" = forms.ModelChoiceField(queryset=Study.objects.none(), empty_label=None)
     schema = forms.ChoiceField(choices=list(SCHEMA_TITLES.items()), widget=forms.RadioSelect, initial=next(iter(SCHEMA_TITLES)))
     formats = forms.MultipleChoiceField(
         choices=[(name, name.upper() if name == "csv" else name.title()) for name in FORMATS],

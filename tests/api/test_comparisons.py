@@ -148,6 +148,11 @@ def test_nothing_internal_leaves(get, study):
     assert str(Comparison.objects.first().submission_id) not in text
 
 
+def test_s13_nothing_is_kept_in_caches(get):
+    for response in (get(URL), get(URL, {"format": "ndjson"}), get("/api/v1/studies/")):
+        assert response["Cache-Control"] == "private, no-store"
+
+
 def test_queries_do_not_grow_with_the_page(get, django_assert_max_num_queries):
     with django_assert_max_num_queries(9):
         get(URL, {"page_size": 500})

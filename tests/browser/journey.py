@@ -13,7 +13,7 @@ from playwright.sync_api import Page
 # One explanation and one message per language, long enough for every minimum, with the accents and marks that people type.
 REASONS = {
     "en": "Answer A names a first step I could take tomorrow, while another one only tells me to be patient and wait for the others.",
-    "fr": "Cette réponse propose une première étape que je pourrais essayer dès demain, alors qu’une autre me dit seulement d’être patient.",
+    "fr": "Cette réponse propose 2 étapes que je pourrais essayer dès demain, alors qu’une autre me dit seulement d’être patient.",
     "it": "Questa risposta propone un primo passo che potrei provare già domani, mentre un’altra mi dice soltanto di avere molta pazienza.",
     "pt": "Esta resposta sugere um primeiro passo que eu poderia dar já amanhã, enquanto outra só me diz para ter um pouco de paciência.",
     "hi": "इस जवाब में पहला कदम साफ़ बताया गया है जिसे मैं कल ही आज़मा सकती हूँ, जबकि दूसरे जवाब में बस सब्र रखने को कहा गया है।",
@@ -153,8 +153,8 @@ class Walker:
         place = self.pick(len(self.choices))
         reason = REASONS[self.language]
         made = Choice(
-            message=self.page.locator(".bubble__text").last.inner_text(),
-            texts=tuple(self.page.locator(".card__text").all_inner_texts()),
+            message=self.page.locator(".bubble__text").last.text_content() or "",
+            texts=tuple(self.page.locator(".card__text").all_text_contents()),
             chosen=place,
             explanation=reason,
         )
@@ -197,7 +197,7 @@ class KeyboardWalker(Walker):
                 """selector => {
                     const here = document.activeElement;
                     const shown = here.closest(".card") || here;
-                    return [here.matches(selector), parseFloat(getComputedStyle(shown).outlineWidth) > 0];
+                    return [here.matches(selector), here === document.body || parseFloat(getComputedStyle(shown).outlineWidth) > 0];
                 }""",
                 selector,
             )
@@ -212,7 +212,7 @@ class KeyboardWalker(Walker):
 
     def write(self, selector: str, text: str) -> None:
         self.tab_to(selector)
-        self.page.keyboard.insert_text(text)
+        self.page.keyboard.type(text)
 
     def choose(self, place: int) -> None:
         """The first comparison by Tab and arrows, the others by the number keys."""

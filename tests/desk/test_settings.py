@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 
-SECRET = "q7Zr1xWm-4uKdP0vTnB8yLsHgJ2cFaEo6iXtRwQeYzUbVpMk9"
+SECRET = "q7Zr1xWm-4uKdP0vTnB8yLsHgJ2cFaEo6iXtRwQeYzUbVpMk9sDhJ5gTnCe"
 PSEUDONYM = "N3hGtYbRz-8mLkQwXcV5uJpFsDaEo2iZxTrWqBvKyHnUjMlP7g"
 
 

@@ -149,6 +149,7 @@ HOSTILE = {
     "latin-1": (SMALL.encode("cp1252"), 90, "expected UTF-8"),
     "NUL": (SMALL.replace("small", "sm\x00all"), 4, "control character U+0000"),
     "escaped NUL": (SMALL.replace("Small talk", "Small\\0talk"), 6, "control character U+0000"),
+    "escaped NUL in a key": (SMALL.replace("women: {target", '"wo\\0men": {target'), 121, "control character"),
     "anchor": (SMALL.replace("overlap: 3", "overlap: &many 3"), 10, "anchors (&) are not used"),
     "alias": (SMALL.replace("overlap: 3", "overlap: *many"), 10, "aliases (*) are not used"),
     "tag": (SMALL.replace("overlap: 3", "overlap: !!python/object/apply:os.system [ls]"), 10, "tags (!) are not used"),

@@ -12,7 +12,7 @@ from django.conf import settings
 from django.db import connection
 from django.urls import reverse
 from django.utils import timezone, translation
-from django.utils.translation import gettext
+from django.utils.translation import gettext, ngettext
 
 from apps.annotators.models import Annotator, RecruitmentLink
 from apps.desk.simulation.bot import Bot
@@ -97,12 +97,20 @@ def annotator() -> Annotator:
     return Annotator.objects.order_by("-pk")[0]
 
 
-def says(page: Page, message: str, language: str = "fr", **values) -> bool:
+def says(page: Page, message: str, language: str = "fr") -> bool:
     """Whether the page tells `message` in `language`: translated, so not in the English of the source."""
     with translation.override(language):
         told = gettext(message)
     assert told != message, f"{message!r} has no {language} translation"
-    return " ".join((told % values if values else told).split()) in page.text
+    return told in page.text
+
+
+def says_number(page: Page, one: str, many: str, count: int, language: str = "fr", **values: int) -> bool:
+    """The same for a message with a singular and a plural."""
+    with translation.override(language):
+        told = ngettext(one, many, count)
+    assert told not in (one, many), f"{many!r} has no {language} translation"
+    return told % values in page.text
 
 
 def has_a_way_on(page: Page) -> bool:

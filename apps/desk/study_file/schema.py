@@ -161,7 +161,7 @@ class QuestionnairesPart(Part):
 class LocalePart(Part):
     country: Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
     language: Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
-    name: Literal100
+    name: Annotated[Literal100, Field(min_length=1)]
     published_country: Annotated[str, Field(min_length=1, max_length=60)]
     explanation_min_words: Annotated[int, Field(ge=0, le=1000)] | None = None
     consent: ConsentsPart
@@ -219,7 +219,7 @@ class PromptPart(Part):
 
 
 class RecruitmentLinkPart(Part):
-    name: Literal100
+    name: Annotated[Literal100, Field(min_length=1)]
     locales: Annotated[list[str], Field(min_length=1)]
     purpose: Annotated[Literal["live", "pilot"], BeforeValidator(_lower)] = "live"
     is_open: bool = True

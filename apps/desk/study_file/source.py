@@ -164,6 +164,8 @@ class _Builder:
                 raise self._refused(key, "expected a simple key, found a list or mapping as key")
             line = self._line(key)
             here = (*path, key.value)
+            if _UNWANTED.search(key.value):
+                raise self._refused(key, "expected a printable key, found a control character in it")
             duplicate = here in self.source.lines
             if duplicate:
                 message = f"expected each key once; it stands on line {self.source.lines[here]} already"

@@ -1,3 +1,4 @@
+import json
 import os
 import sys
 import time
@@ -66,6 +67,7 @@ class Command(BaseCommand):
         call_command("pregenerate", STUDY_SLUG, stdout=self.stdout, stderr=self.stderr, skip_checks=True)
         base = f"http://127.0.0.1:{port}"
         wait_until_healthy(base)
+        keep_links(settings.VAR_DIR / "demo.json", base, links)
         self.welcome(base, links, password, seconds=time.monotonic() - started)
         connections.close_all()  # nothing of this process stays open on the database while it waits
         while True:
@@ -111,6 +113,13 @@ class Command(BaseCommand):
             "Ctrl-C stops everything.",
         ]
         self.say("\n".join(lines))
+
+
+def keep_links(notes: Path, base: str, links: Iterable[LocaleLink]) -> None:
+    """Add the links to the demo's notes, where `manage.py simulate` looks for them."""
+    known = json.loads(notes.read_text())
+    addresses = {link.tag: f"{base}{reverse('annotation:join', args=[link.token])}" for link in links}
+    notes.write_text(json.dumps(known | {"study": STUDY_SLUG, "base_url": base, "links": addresses}))
 
 
 def wait_until_healthy(base: str, seconds: float = 30) -> None:

@@ -1,0 +1,57 @@
+"""The interactive page in a real Chromium, under the strict policy that the server sends."""
+
+import os
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+from tests.conftest import CHROMIUM
+
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-sync"]
+
+
+@pytest.fixture
+def page(live_server):
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        try:
+            yield browser.new_page()
+        finally:
+            browser.close()
+
+
+@pytest.fixture(autouse=True)
+def allow_orm_beside_playwright(monkeypatch):
+    """Playwright's loop runs in this thread, which Django takes for asynchronous code."""
+    monkeypatch.setitem(os.environ, "DJANGO_ALLOW_ASYNC_UNSAFE", "true")
+
+
+@pytest.mark.browser
+@pytest.mark.django_db(transaction=True)
+def test_the_page_lists_and_tries_the_endpoints(live_server, page):
+    from apps.studies.models import ApiToken, StudyMembership
+    from tests.exports.build import small_study
+    from tests.factories import UserFactory
+
+    membership = StudyMembership.objects.create(study=small_study(people=1), user=UserFactory())
+    _, token = ApiToken.issue(membership=membership, name="page")
+    complaints, foreign = [], []
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("request", lambda request: None if request.url.startswith((live_server.url, "data:")) else foreign.append(request.url))
+    page.goto(f"{live_server.url}/api/v1/docs/")
+    page.get_by_text("Comparisons, in the order in which they became final").wait_for()
+    page.get_by_role("button", name="Authorize").first.click()
+    page.locator(".auth-container input").fill(token)
+    page.locator(".auth-btn-wrapper button[type=submit]").click()
+    page.locator(".auth-btn-wrapper .btn-done").click()
+    page.get_by_text("The token's study").click()
+    page.get_by_role("button", name="Try it out").click()
+    page.get_by_role("button", name="Execute").click()
+    page.locator(".live-responses-table .response-col_status", has_text="200").wait_for()
+    assert membership.study.slug in page.locator(".live-responses-table").inner_text()
+    if folder := os.environ.get("SCREENSHOTS"):
+        page.screenshot(path=Path(folder) / "api-docs.png", full_page=True)
+    assert complaints == []
+    assert foreign == []
