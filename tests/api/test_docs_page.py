@@ -4,21 +4,17 @@ import os
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import sync_playwright
 
-from tests.conftest import CHROMIUM
-
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-sync"]
+from apps.studies.models import ApiToken, StudyMembership
+from tests.browser.chromium import chromium
+from tests.exports.build import small_study
+from tests.factories import UserFactory
 
 
 @pytest.fixture
 def page(live_server):
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        try:
-            yield browser.new_page()
-        finally:
-            browser.close()
+    with chromium() as browser:
+        yield browser.new_page()
 
 
 @pytest.fixture(autouse=True)
@@ -30,10 +26,6 @@ def allow_orm_beside_playwright(monkeypatch):
 @pytest.mark.browser
 @pytest.mark.django_db(transaction=True)
 def test_the_page_lists_and_tries_the_endpoints(live_server, page):
-    from apps.studies.models import ApiToken, StudyMembership
-    from tests.exports.build import small_study
-    from tests.factories import UserFactory
-
     membership = StudyMembership.objects.create(study=small_study(people=1), user=UserFactory())
     _, token = ApiToken.issue(membership=membership, name="page")
     complaints, foreign = [], []

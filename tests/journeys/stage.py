@@ -132,6 +132,19 @@ def ledger() -> dict[str, str]:
     return entries
 
 
+def everything_stored() -> str:
+    """All rows of all tables as text, to look for words that should be gone."""
+    return "\n".join(repr(row) for model in apps.get_models(include_auto_created=True) for row in model._base_manager.values_list())
+
+
+def walk_to(bot: Bot, *names: str) -> Page:
+    """Walk until one of these pages, with live candidates made as soon as they are wanted."""
+    while (page := bot.walk_to("wait", *names)).name not in names:
+        finish_live_sets()
+        bot.browser.open(page.url)
+    return page
+
+
 def other_device(bot: Bot) -> Browser:
     """A browser without the person's cookies."""
     return Browser(language=bot.journey.tag, user_agent="Mozilla/5.0 (Linux; Android 14; Mobile)")

@@ -46,7 +46,9 @@ def test_a_closed_link_is_410_before_and_after_the_form_was_opened(study, live_s
     for page in (french().open(bot.link), bot.browser.submit(form, {"agreed": ["yes"]})):
         assert page.status == 410
         assert page.language.startswith("fr")
-        assert says(page, "The link is closed or the study has ended. You can close this page; whoever sent you the link can tell you more.")
+        assert says(
+            page, "The link is closed or the study has ended. You can close this page; whoever sent you the link can tell you more."
+        )
     assert ledger() == before
 
 

@@ -168,7 +168,7 @@ def test_ending_before_the_minimum_is_not_offered_and_422_when_forced(writing):
     before = ledger()
     page = writing.browser.post(writing.browser.page.url, form.untouched() | {"action": ["end"], "message": ["Encore une chose"]})
     assert page.status == 422
-    assert says(page, "This conversation needs one more message before it can end.")
+    assert says(page, "This conversation needs more messages before it can end.")
     assert page.form.fields["message"].value == "Encore une chose"
     assert ledger() == before
 
