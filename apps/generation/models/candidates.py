@@ -2,10 +2,11 @@
 
 from datetime import datetime
 
+from django.conf import settings
 from django.db import models
 from django.db.models import F, Q
 
-from apps.generation.models.recipes import ModelSpec, Recipe, RecipePart
+from apps.generation.models.recipes import InstructionTemplate, ModelSpec, Recipe, RecipePart
 
 
 class CandidateSetQuerySet(models.QuerySet["CandidateSet"]):
@@ -27,6 +28,7 @@ class CandidateSet(models.Model):
         GENERATING = "GENERATING", "Being made"
         READY = "READY", "Ready"
         FAILED = "FAILED", "Failed"
+        HELD = "HELD", "Held: below the diversity floor"
         REJECTED = "REJECTED", "Rejected by a reviewer"
 
     recipe = models.ForeignKey(Recipe, on_delete=models.PROTECT, related_name="candidate_sets")
@@ -42,6 +44,13 @@ class CandidateSet(models.Model):
     failures = models.PositiveSmallIntegerField(default=0)
     error_code = models.CharField(max_length=40, blank=True)
     seed = models.BigIntegerField()
+    regenerations = models.PositiveSmallIntegerField(default=0, help_text="Times the whole set was made again for its diversity.")
+    diversity = models.FloatField(null=True, blank=True, help_text="1 − mean pairwise similarity of its candidates, 0 to 1.")
+    similarity = models.JSONField(null=True, blank=True, help_text="Matrix of pairwise similarities by slot, and the measure that gave it.")
+    moderation = models.JSONField(null=True, blank=True, help_text="Verdicts of the moderation endpoint on a live message and its answers.")
+    reviewed_at = models.DateTimeField(null=True, blank=True)
+    reviewed_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    review_note = models.CharField(max_length=300, blank=True, help_text="Why a reviewer rejected it.")
     created_at = models.DateTimeField(auto_now_add=True)
     ready_at = models.DateTimeField(null=True, blank=True)
 
@@ -89,6 +98,10 @@ class GenerationAttempt(models.Model):
     template_hash = models.CharField(max_length=64)
     parameters = models.JSONField(help_text="Model, max_tokens, temperature and seed as asked.")
     raw_output = models.TextField(blank=True)
+    latency_ms = models.PositiveIntegerField(null=True, blank=True)
+    reserved = models.DecimalField(
+        max_digits=12, decimal_places=6, default=0, help_text="Highest cost of the call, held before it was made."
+    )
     model_answered = models.CharField(max_length=120, blank=True)
     input_tokens = models.PositiveIntegerField(null=True, blank=True)
     output_tokens = models.PositiveIntegerField(null=True, blank=True)
@@ -129,3 +142,45 @@ class Candidate(models.Model):
 
     def __str__(self) -> str:
         return f"candidate {self.pk}"
+
+
+class Verdict(models.Model):
+    """What one acceptance check found, with its figure. Stored for refused outputs and for sets that passed."""
+
+    candidate_set = models.ForeignKey(CandidateSet, on_delete=models.PROTECT, related_name="verdicts")
+    attempt = models.ForeignKey(GenerationAttempt, on_delete=models.PROTECT, null=True, blank=True, related_name="verdicts")
+    slot = models.PositiveSmallIntegerField(null=True, blank=True, help_text="The answer it is about; empty: the whole output or set.")
+    check_name = models.CharField(max_length=40)
+    passed = models.BooleanField()
+    figure = models.FloatField(null=True, blank=True)
+    detail = models.CharField(max_length=300, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return f"{self.check_name}: {'passed' if self.passed else 'refused'}"
+
+
+class ValueScore(models.Model):
+    """A judge's reading of one candidate on the two Inglehart–Welzel dimensions, each 0 to 1 with 0.5 balanced."""
+
+    candidate = models.ForeignKey(Candidate, on_delete=models.PROTECT, related_name="value_scores")
+    judge = models.ForeignKey(ModelSpec, on_delete=models.PROTECT, related_name="value_scores")
+    rubric = models.ForeignKey(InstructionTemplate, on_delete=models.PROTECT, related_name="value_scores")
+    rubric_hash = models.CharField(max_length=64)
+    traditional_secular = models.FloatField(help_text="0 traditional, 1 secular-rational.")
+    survival_self_expression = models.FloatField(help_text="0 survival, 1 self-expression.")
+    model_answered = models.CharField(max_length=120, blank=True)
+    raw_output = models.TextField(blank=True)
+    cost = models.DecimalField(max_digits=12, decimal_places=6, default=0)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["candidate", "judge", "rubric"], name="one_score_per_candidate_judge_and_rubric"),
+            models.CheckConstraint(
+                condition=Q(traditional_secular__range=(0, 1), survival_self_expression__range=(0, 1)), name="value_scores_are_shares"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"value score of {self.candidate}"

@@ -27,6 +27,37 @@ class ModelSpec(models.Model):
     )
     max_tokens = models.PositiveIntegerField(validators=[MinValueValidator(1)], help_text="Upper bound of tokens of one call.")
     timeout_seconds = models.PositiveSmallIntegerField(default=60, validators=[MinValueValidator(1)])
+    structured_output = models.BooleanField(
+        default=False,
+        help_text="Ask for JSON by a schema; for endpoints that support it (“Test this endpoint” tells). Otherwise a marker format.",
+    )
+    concurrency = models.PositiveSmallIntegerField(
+        default=8, validators=[MinValueValidator(1)], help_text="Calls at the same time, at most."
+    )
+    requests_per_minute = models.PositiveIntegerField(null=True, blank=True, help_text="Empty: no limit.")
+    tokens_per_minute = models.PositiveIntegerField(null=True, blank=True, help_text="Input and output together. Empty: no limit.")
+    budget = models.DecimalField(
+        max_digits=12,
+        decimal_places=6,
+        null=True,
+        blank=True,
+        help_text="Hard ceiling of what calls to this endpoint may cost. Empty: none.",
+    )
+    committed = models.DecimalField(
+        max_digits=14, decimal_places=6, default=0, editable=False, help_text="Reserved and settled cost; equals a recount of the attempts."
+    )
+    replacement = models.ForeignKey(
+        "self",
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="replaces",
+        help_text="Asked instead when this endpoint fails a live turn.",
+    )
+    failures_in_row = models.PositiveIntegerField(default=0, editable=False)
+    paused_until = models.DateTimeField(null=True, blank=True, editable=False, help_text="Circuit breaker: no call before this time.")
+    probe = models.JSONField(default=dict, blank=True, editable=False, help_text="What “Test this endpoint” found.")
+    probed_at = models.DateTimeField(null=True, blank=True, editable=False)
     input_price = models.DecimalField(max_digits=10, decimal_places=4, default=0, help_text="Price of a million input tokens.")
     output_price = models.DecimalField(max_digits=10, decimal_places=4, default=0, help_text="Price of a million output tokens.")
 
@@ -91,6 +122,9 @@ class RecipePart(models.Model):
     class Method(models.TextChoices):
         NEGATIVELY_CORRELATED = "negatively_correlated", "Negatively correlated: one generation of diverse answers"
         DEFAULT = "default", "Default: one independent answer"
+        TEMPERATURE = "temperature", "Temperature: independent draws"
+        MULTI_MODEL = "multi_model", "Several models: one answer of each"
+        PERSONA = "persona", "Personas: one instruction per slot"
 
     recipe = models.ForeignKey(Recipe, on_delete=models.CASCADE, related_name="parts")
     order = models.PositiveSmallIntegerField()
@@ -106,3 +140,62 @@ class RecipePart(models.Model):
 
     def __str__(self) -> str:
         return f"{self.count} × {self.method}"
+
+
+class RecipePartVariant(models.Model):
+    """What differs from slot to slot within a part: the model (`multi_model`) or the instruction (`persona`)."""
+
+    recipe_part = models.ForeignKey(RecipePart, on_delete=models.CASCADE, related_name="variants")
+    order = models.PositiveSmallIntegerField()
+    model_spec = models.ForeignKey(ModelSpec, on_delete=models.PROTECT, null=True, blank=True, related_name="variants")
+    template = models.ForeignKey(InstructionTemplate, on_delete=models.PROTECT, null=True, blank=True, related_name="variants")
+
+    class Meta:
+        ordering = ["order"]
+        constraints = [
+            models.UniqueConstraint(fields=["recipe_part", "order"], name="one_variant_per_place"),
+            models.CheckConstraint(
+                condition=models.Q(model_spec__isnull=False) | models.Q(template__isnull=False), name="variant_changes_something"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"variant {self.order} of {self.recipe_part}"
+
+
+class GenerationPolicy(models.Model):
+    """What a study demands of its candidate sets and may spend on them. A study without a row has the defaults."""
+
+    study = models.OneToOneField(Study, on_delete=models.CASCADE, related_name="generation_policy")
+    budget = models.DecimalField(
+        max_digits=12,
+        decimal_places=6,
+        null=True,
+        blank=True,
+        help_text="Hard ceiling of what all calls of the study may cost. Empty: none.",
+    )
+    committed = models.DecimalField(
+        max_digits=14, decimal_places=6, default=0, editable=False, help_text="Reserved and settled cost; equals a recount of the attempts."
+    )
+    is_paused = models.BooleanField(default=False, help_text="Pre-generation rests; live turns go on.")
+    min_words = models.PositiveSmallIntegerField(default=10, help_text="Words an answer has at least.")
+    max_words = models.PositiveSmallIntegerField(default=400, help_text="Words an answer has at most.")
+    max_length_ratio = models.DecimalField(
+        max_digits=4, decimal_places=2, default=2, help_text="Longest by shortest answer of a set, in words, at most."
+    )
+    near_duplicate_similarity = models.DecimalField(
+        max_digits=3, decimal_places=2, default="0.95", help_text="Two answers at least this similar (0 to 1) are the same answer."
+    )
+    diversity_floor = models.DecimalField(
+        max_digits=3, decimal_places=2, default=0, help_text="Least 1 − mean pairwise similarity of a set (0 to 1); 0: no floor."
+    )
+    max_regenerations = models.PositiveSmallIntegerField(default=2, help_text="Times a set below the floor is made again.")
+    moderation_model = models.ForeignKey(ModelSpec, on_delete=models.SET_NULL, null=True, blank=True, related_name="moderates")
+    judge_model = models.ForeignKey(ModelSpec, on_delete=models.SET_NULL, null=True, blank=True, related_name="judges")
+    judge_template = models.ForeignKey(InstructionTemplate, on_delete=models.SET_NULL, null=True, blank=True, related_name="judges")
+
+    class Meta:
+        verbose_name_plural = "generation policies"
+
+    def __str__(self) -> str:
+        return f"generation policy of {self.study}"
