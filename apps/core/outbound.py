@@ -9,6 +9,7 @@ import ipaddress
 import socket
 import ssl
 import time
+import unicodedata
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -61,13 +62,47 @@ def _seconds(timeout: Any) -> Any:
 
 def check_url(url: httpx2.URL | str) -> None:
     """Refuse a URL that we would never call, whatever its host resolves to. Raises `OutboundRefused`."""
-    url = httpx2.URL(url) if isinstance(url, str) else url
+    try:
+        url = httpx2.URL(url) if isinstance(url, str) else url
+    except (httpx2.InvalidURL, ValueError) as error:
+        raise OutboundRefused("This is not a URL that can be called.") from error
     if url.scheme not in ("http", "https"):
         raise OutboundRefused(f"Only http and https are called, not {url.scheme or 'a URL without a scheme'!r}.")
     if url.userinfo:
         raise OutboundRefused("A URL with a user name or password in it is not called; name the key's environment variable instead.")
     if not url.host:
         raise OutboundRefused("The URL names no host.")
+
+
+def check_saved_url(url: str) -> None:
+    """Refuse to keep a URL that could never be called, without resolving a name. Raises `OutboundRefused`.
+
+    Beyond `check_url`: an inner address in any spelling that a resolver takes (127.1, 0x7f.1, 2130706433, full-width digits,
+    mapped IPv6) and names of this machine, unless the operator allowed them. Other names are vetted whenever they are called.
+    """
+    check_url(url)
+    parsed = httpx2.URL(url)
+    host = unicodedata.normalize("NFKC", parsed.host).lower().strip("[]").rstrip(".")
+    port = parsed.port or (443 if parsed.scheme == "https" else 80)
+    address = _literal_address(host)
+    inner = not is_public(address) if address else host == "localhost" or host.endswith(".localhost")
+    if inner and not is_allowed(host, port):
+        raise OutboundRefused(
+            f"{host}:{port} is not an address of the open Internet. An operator can allow it: OUTBOUND_ALLOWED={host}:{port}.",
+            host=host,
+            port=port,
+        )
+
+
+def _literal_address(host: str) -> str:
+    """The IP address that `host` spells, or "" for a name."""
+    try:
+        return str(ipaddress.ip_address(host.partition("%")[0]))
+    except ValueError:
+        try:
+            return socket.inet_ntoa(socket.inet_aton(host))  # the short, hexadecimal, octal and decimal forms
+        except (OSError, UnicodeError, ValueError):
+            return ""
 
 
 def is_allowed(host: str, port: int) -> bool:
@@ -186,7 +221,7 @@ class OutboundTransport(httpx2.HTTPTransport):
         self._pool = httpcore2.ConnectionPool(
             ssl_context=ssl_context,
             max_connections=100,
-            max_keepalive_connections=20,
+            max_keepalive_connections=100,
             keepalive_expiry=5,
             network_backend=_VettingBackend(),
         )

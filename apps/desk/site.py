@@ -11,7 +11,7 @@ from django.urls import reverse
 SECTIONS: dict[str, tuple[str, ...]] = {
     "Design": ("Study", "TaskDesign", "ConsentForm", "Guideline", "Questionnaire"),
     "Content": ("Prompt", "Topic", "PromptSet"),
-    "Candidates": ("CandidateSet", "Recipe", "ModelSpec", "InstructionTemplate"),
+    "Candidates": ("CandidateSet", "Recipe", "RecipePart", "ModelSpec", "InstructionTemplate", "GenerationPolicy"),
     "Recruitment": ("RecruitmentLink", "Annotator", "Consent"),
     "Quotas": ("Quota", "Placement"),
     "Fieldwork": ("Conversation", "Assignment", "Slot"),

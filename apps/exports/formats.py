@@ -81,6 +81,7 @@ class ParquetWriter:
             "string": pyarrow.string(),
             "bool": pyarrow.bool_(),
             "int64": pyarrow.int64(),
+            "float64": pyarrow.float64(),
             "list<string>": pyarrow.list_(pyarrow.string()),
             "list<int64>": pyarrow.list_(pyarrow.int64()),
         }

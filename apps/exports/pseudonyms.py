@@ -20,6 +20,7 @@ class Kind(StrEnum):
     COMPARISON = "j"
     CANDIDATE_SET = "s"
     CANDIDATE = "r"
+    ATTEMPT = "g"
 
 
 class Pseudonyms:

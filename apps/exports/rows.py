@@ -1,5 +1,8 @@
 """From published values to the rows of each table. A row has exactly the columns of its table, in their order."""
 
+import contextlib
+import hashlib
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +13,7 @@ from apps.exports.demographics import Answer
 from apps.exports.pseudonyms import Kind, Pseudonyms
 from apps.exports.schemas.community_alignment import DEMOGRAPHIC_COLUMNS, LETTERS, TURNS
 from apps.exports.selectors import PublishedAnnotator, PublishedComparison, iso
-from apps.generation.models import Candidate
+from apps.generation.models import Candidate, CandidateSet, GenerationAttempt, InstructionTemplate
 
 Row = dict[str, Any]
 
@@ -96,6 +99,7 @@ def comparison_row(turn: PublishedComparison) -> Row:
 
 
 def candidate_row(candidate: Candidate, pseudonyms: Pseudonyms) -> Row:
+    attempt = candidate.attempt
     return {
         "candidate_id": pseudonyms.of(Kind.CANDIDATE, candidate.pk),
         "candidate_set_id": pseudonyms.of(Kind.CANDIDATE_SET, candidate.candidate_set_id),
@@ -103,9 +107,79 @@ def candidate_row(candidate: Candidate, pseudonyms: Pseudonyms) -> Row:
         "slot": candidate.slot,
         "source": candidate.source,
         "model": candidate.model_spec.model if candidate.model_spec else None,
-        "template_hash": candidate.attempt.template_hash if candidate.attempt else None,
+        "attempt_id": pseudonyms.of(Kind.ATTEMPT, attempt.pk) if attempt else None,
+        "attempt_number": attempt.number if attempt else None,
+        "raw_output_sha256": hashlib.sha256(attempt.raw_output.encode()).hexdigest() if attempt else None,
+        **_call_columns(attempt, candidate.candidate_set.language),
         "text": candidate.text,
     }
+
+
+def candidate_set_row(candidate_set: CandidateSet, pseudonyms: Pseudonyms) -> Row:
+    similarity = candidate_set.similarity or {}
+    return {
+        "candidate_set_id": pseudonyms.of(Kind.CANDIDATE_SET, candidate_set.pk),
+        "language": candidate_set.language,
+        "recipe": candidate_set.recipe.key,
+        "recipe_version": candidate_set.recipe.version,
+        "k": candidate_set.k,
+        "is_live": candidate_set.is_live,
+        "seed": candidate_set.seed,
+        "regenerations": candidate_set.regenerations,
+        "diversity": candidate_set.diversity,
+        "similarity_measure": similarity.get("measure"),
+        "similarity": json.dumps(similarity["matrix"]) if "matrix" in similarity else None,
+        "was_reviewed": candidate_set.reviewed_at is not None,
+        "ready_at": iso(candidate_set.ready_at),
+    }
+
+
+def attempt_row(attempt: GenerationAttempt, pseudonyms: Pseudonyms) -> Row:
+    return {
+        "attempt_id": pseudonyms.of(Kind.ATTEMPT, attempt.pk),
+        "candidate_set_id": pseudonyms.of(Kind.CANDIDATE_SET, attempt.candidate_set_id),
+        "part": attempt.recipe_part.order,
+        "method": attempt.recipe_part.method,
+        "attempt_number": attempt.number,
+        "state": attempt.state,
+        "error_code": attempt.error_code or None,
+        **_call_columns(attempt, attempt.candidate_set.language),
+        "raw_output": attempt.raw_output or None,
+        "started_at": iso(attempt.started_at),
+        "finished_at": iso(attempt.finished_at),
+    }
+
+
+def _call_columns(attempt: GenerationAttempt | None, language: str) -> Row:
+    """What candidates and attempts both tell about the call; nulls for a candidate that no call made."""
+    template = _template_of(attempt, language) if attempt else None
+    parameters = attempt.parameters if attempt else {}
+    temperature = parameters.get("temperature")
+    return {
+        "template": template.key if template else None,
+        "template_version": template.version if template else None,
+        "template_hash": attempt.template_hash if attempt else None,
+        "model_asked": parameters.get("model"),
+        "model_answered": (attempt.model_answered or None) if attempt else None,
+        "temperature": None if temperature is None else float(temperature),
+        "seed": parameters.get("seed"),
+        "parameters": json.dumps(parameters, ensure_ascii=False, sort_keys=True) if attempt else None,
+        "input_tokens": attempt.input_tokens if attempt else None,
+        "output_tokens": attempt.output_tokens if attempt else None,
+        "cost": float(attempt.cost) if attempt else None,
+        "latency_ms": attempt.latency_ms if attempt else None,
+    }
+
+
+def _template_of(attempt: GenerationAttempt, language: str) -> InstructionTemplate | None:
+    """The instruction of the call: the one of its part or of a variant whose text has the stored hash."""
+    part = attempt.recipe_part
+    templates = [part.template, *(variant.template for variant in part.variants.all() if variant.template)]
+    for template in templates:
+        with contextlib.suppress(LookupError):
+            if template.hash_in(language) == attempt.template_hash:
+                return template
+    return None
 
 
 def annotator_row(annotator: PublishedAnnotator, question_codes: Sequence[str]) -> Row:

@@ -15,7 +15,7 @@ from apps.content.models import Prompt
 from apps.core import sequence
 from apps.exports.demographics import Answer, answers_of
 from apps.exports.pseudonyms import Kind, Pseudonyms
-from apps.generation.models import Candidate
+from apps.generation.models import Candidate, CandidateSet, GenerationAttempt
 from apps.studies.models import Study, StudyLocale
 
 PUBLISHED_PURPOSES = (Assignment.Purpose.MAIN, Assignment.Purpose.OWN)
@@ -267,7 +267,22 @@ def iso(moment: datetime | None) -> str | None:
 
 
 def load_candidates(set_pks: Collection[int]) -> list[Candidate]:
-    return list(Candidate.objects.filter(candidate_set__in=set_pks).select_related("candidate_set", "model_spec", "attempt"))
+    found = Candidate.objects.filter(candidate_set__in=set_pks)
+    return list(
+        found.select_related("candidate_set", "model_spec", "attempt__recipe_part__template").prefetch_related(
+            "attempt__recipe_part__variants__template"
+        )
+    )
+
+
+def load_candidate_sets(set_pks: Collection[int]) -> list[CandidateSet]:
+    return list(CandidateSet.objects.filter(pk__in=set_pks).select_related("recipe"))
+
+
+def load_attempts(set_pks: Collection[int]) -> list[GenerationAttempt]:
+    """The calls for these sets, by set, part and number."""
+    found = GenerationAttempt.objects.filter(candidate_set__in=set_pks).order_by("candidate_set", "recipe_part__order", "number")
+    return list(found.select_related("candidate_set", "recipe_part__template").prefetch_related("recipe_part__variants__template"))
 
 
 def load_annotators(pks: Collection[int], pseudonyms: Pseudonyms) -> list[PublishedAnnotator]:

@@ -33,6 +33,8 @@ from apps.exports.selectors import (
     current_watermark,
     iso,
     load_annotators,
+    load_attempts,
+    load_candidate_sets,
     load_candidates,
     load_comparisons,
     load_prompts,
@@ -303,6 +305,11 @@ def _write_long(study: Study, watermark: Watermark, codes: list[str], files: _Ta
         found = [rows.candidate_row(candidate, pseudonyms) for candidate in load_candidates(set_pks)]
         for row in sorted(found, key=lambda row: (row["candidate_set_id"], row["candidate_id"])):
             files.write("candidates", row)
+        set_rows = (rows.candidate_set_row(candidate_set, pseudonyms) for candidate_set in load_candidate_sets(set_pks))
+        for row in sorted(set_rows, key=lambda row: row["candidate_set_id"]):
+            files.write("candidate_sets", row)
+        for row in sorted((rows.attempt_row(attempt, pseudonyms) for attempt in load_attempts(set_pks)), key=_attempt_order):
+            files.write("attempts", row)
     for annotator_pks in _chunks_by_pseudonym(annotators, Kind.ANNOTATOR, pseudonyms):
         for annotator in load_annotators(annotator_pks, pseudonyms):
             files.write("annotators", rows.annotator_row(annotator, codes))
@@ -313,8 +320,13 @@ def _write_long(study: Study, watermark: Watermark, codes: list[str], files: _Ta
         "conversations": conversations,
         "comparisons": files.written["comparisons"],
         "candidates": files.written["candidates"],
+        "attempts": files.written["attempts"],
         "prompts": len(prompts),
     }
+
+
+def _attempt_order(row: rows.Row) -> tuple[str, int, int]:
+    return row["candidate_set_id"], row["part"], row["attempt_number"]
 
 
 def _chunks_by_pseudonym(pks: set[int], kind: Kind, pseudonyms: Pseudonyms) -> Iterator[list[int]]:

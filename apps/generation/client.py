@@ -2,8 +2,10 @@
 
 import json
 import os
+import threading
 import time
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
@@ -16,7 +18,9 @@ from apps.generation.models import ModelSpec
 if TYPE_CHECKING:
     from openai import OpenAI
 
+# One client for each endpoint and key, shared by all threads of the process.
 _clients: "dict[tuple[str, str], OpenAI]" = {}
+_clients_lock = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -36,18 +40,47 @@ class EndpointError(DomainError):
 
     `code`: endpoint_unreachable, endpoint_timeout, endpoint_error_<status>, malformed_response, truncated, too_large,
     api_key_missing, or that of an outbound refusal. `completion` is set where the endpoint did answer (and charge);
-    `retry_after` is the wait in seconds that it asked for.
+    `retry_after` is the wait in seconds that it asked for. `may_be_charged`: the endpoint may have done the work all the same.
     """
 
-    def __init__(self, code: str, message: str, *, completion: Completion | None = None, retry_after: float | None = None) -> None:
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        completion: Completion | None = None,
+        retry_after: float | None = None,
+        may_be_charged: bool = True,
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.completion = completion
         self.retry_after = retry_after
+        self.may_be_charged = may_be_charged
+
+    @property
+    def is_endpoints_own(self) -> bool:
+        """Whether the endpoint is to blame: it was not there, too slow, or failed within."""
+        return self.code in ("endpoint_unreachable", "endpoint_timeout") or self.code.startswith("endpoint_error_5")
+
+    @property
+    def made_no_call(self) -> bool:
+        """Whether nothing was sent, so that the error says nothing about the endpoint."""
+        return self.code in ("api_key_missing", "outbound_refused")
 
 
-def complete(*, model_spec: ModelSpec, messages: list[dict[str, str]], temperature: float, seed: int) -> Completion:
-    """Ask for one completion within `model_spec.timeout_seconds`, never retrying. Raises `EndpointError`."""
+def complete(
+    *,
+    model_spec: ModelSpec,
+    messages: list[dict[str, str]],
+    temperature: float,
+    seed: int,
+    response_format: dict[str, Any] | None = None,
+) -> Completion:
+    """Ask for one completion within `model_spec.timeout_seconds`, never retrying. Raises `EndpointError`.
+
+    `response_format` goes to the endpoint as it is; None asks for plain text.
+    """
     import openai
 
     client = _client(model_spec.base_url or settings.OFFLINE_ENDPOINT_URL, _api_key(model_spec))
@@ -60,19 +93,23 @@ def complete(*, model_spec: ModelSpec, messages: list[dict[str, str]], temperatu
             temperature=temperature,
             seed=seed,
             timeout=float(model_spec.timeout_seconds),
+            response_format=response_format or openai.omit,  # type: ignore[arg-type]
         )
     except openai.APITimeoutError as error:
-        raise EndpointError("endpoint_timeout", f"The endpoint gave no answer within {model_spec.timeout_seconds} s.") from error
+        message = f"The endpoint gave no answer within {model_spec.timeout_seconds} s."
+        raise EndpointError("endpoint_timeout", message, may_be_charged=_was_connected(error)) from error
     except openai.APIConnectionError as error:
-        raise EndpointError("endpoint_unreachable", "The endpoint cannot be reached.") from error
+        raise EndpointError("endpoint_unreachable", "The endpoint cannot be reached.", may_be_charged=_was_connected(error)) from error
     except DomainError as error:
-        raise EndpointError(error.code, str(error)) from error
+        raise EndpointError(error.code, str(error), may_be_charged=not error.code.startswith("outbound_")) from error
     except openai.APIStatusError as error:
         # Not the body: vendors repeat a part of the key in it.
         raise EndpointError(
             f"endpoint_error_{error.status_code}",
             f"The endpoint answered HTTP {error.status_code}.",
             retry_after=_seconds(error.response.headers.get("Retry-After", "")),
+            # A gateway may have given up on a model that went on.
+            may_be_charged=error.status_code in (502, 504),
         ) from error
     return parse_completion(response.content, latency_seconds=time.monotonic() - started)
 
@@ -110,13 +147,25 @@ def close_clients() -> None:
 def _client(base_url: str, api_key: str) -> "OpenAI":
     """The process's client for the endpoint; its connections are reused."""
     key = (base_url, api_key)
-    if key not in _clients:
-        import openai
+    with _clients_lock:
+        if key not in _clients:
+            import openai
 
-        from apps.core.outbound import outbound_client
+            from apps.core.outbound import OutboundRefused, check_url, outbound_client
 
-        _clients.setdefault(key, openai.OpenAI(base_url=base_url, api_key=api_key, max_retries=0, http_client=outbound_client()))
-    return _clients[key]
+            try:
+                check_url(base_url)  # openai raises something of its own for a host that is none
+            except OutboundRefused as error:
+                raise EndpointError(error.code, str(error), may_be_charged=False) from error
+            _clients[key] = openai.OpenAI(base_url=base_url, api_key=api_key, max_retries=0, http_client=outbound_client())
+        return _clients[key]
+
+
+def _was_connected(error: Exception) -> bool:
+    """Whether the request may have reached the endpoint before the connection failed."""
+    import httpx2
+
+    return not isinstance(error.__cause__, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout)
 
 
 def _api_key(model_spec: ModelSpec) -> str:
@@ -124,7 +173,8 @@ def _api_key(model_spec: ModelSpec) -> str:
         return "none"
     key = os.environ.get(model_spec.api_key_variable, "").strip()
     if not key:
-        raise EndpointError("api_key_missing", f"The environment variable {model_spec.api_key_variable} is not set on this worker.")
+        message = f"The environment variable {model_spec.api_key_variable} is not set on this worker."
+        raise EndpointError("api_key_missing", message, may_be_charged=False)
     return key
 
 
@@ -134,5 +184,11 @@ def _tokens(usage: Any, name: str) -> int | None:
 
 
 def _seconds(retry_after: str) -> float | None:
-    """Retry-After in seconds, at most ten minutes; None for a date or nothing."""
-    return min(float(retry_after), 600.0) if retry_after.isdigit() else None
+    """Retry-After, which is seconds or a date, as seconds from 0 to ten minutes; None where it is neither."""
+    if retry_after.isascii() and retry_after.isdigit():
+        return min(float(retry_after), 600.0)
+    try:
+        left = parsedate_to_datetime(retry_after).timestamp() - time.time()
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return min(max(left, 0.0), 600.0)

@@ -1,12 +1,17 @@
 """Reads about generation that are not one queryset."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal
 
-from django.db.models import Count, Q, Sum
+from django.db.models import Count, Q, QuerySet, Sum
 
-from apps.generation.models import CandidateSet, GenerationAttempt
+from apps.generation.models import CandidateSet, GenerationAttempt, ModelSpec
 from apps.studies.models import Study
+
+# The error code of a set that waits until a budget is raised, and its `retry_at`: no clock makes it due.
+BUDGET_EXHAUSTED = "budget_exhausted"
+NEVER = datetime(9000, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -16,6 +21,8 @@ class GenerationProgress:
     total: int
     ready: int
     failed: int
+    held: int
+    without_budget: int
     pending: int
     generating: int
     live_total: int
@@ -28,7 +35,7 @@ class GenerationProgress:
 
     @property
     def is_finished(self) -> bool:
-        return self.ready + self.failed == self.total
+        return self.ready + self.failed + self.held == self.total
 
 
 def generation_progress(study: Study) -> GenerationProgress:
@@ -42,6 +49,8 @@ def generation_progress(study: Study) -> GenerationProgress:
             total=Count("pk", filter=made_before),
             ready=Count("pk", filter=made_before & Q(state=state.READY)),
             failed=Count("pk", filter=made_before & Q(state=state.FAILED)),
+            held=Count("pk", filter=made_before & Q(state=state.HELD)),
+            without_budget=Count("pk", filter=made_before & Q(state=state.PENDING, error_code=BUDGET_EXHAUSTED)),
             pending=Count("pk", filter=made_before & Q(state=state.PENDING)),
             generating=Count("pk", filter=made_before & Q(state=state.GENERATING)),
             live_total=Count("pk", filter=~made_before),
@@ -56,3 +65,16 @@ def generation_progress(study: Study) -> GenerationProgress:
         cost=Sum("cost", default=Decimal(0)),
     )
     return GenerationProgress(**sets, **calls)
+
+
+def sets_in_work(study: Study) -> QuerySet[CandidateSet]:
+    """Sets of `study` that are being made or will be without anybody's doing: not those that wait for a higher budget."""
+    state = CandidateSet.State
+    open_sets = CandidateSet.objects.filter(recipe__study=study, state__in=[state.PENDING, state.GENERATING])
+    return open_sets.exclude(state=state.PENDING, error_code=BUDGET_EXHAUSTED)
+
+
+def resting_endpoints(study: Study, now: datetime) -> list[str]:
+    """One line for each endpoint of `study` whose breaker is open or that asked for rest."""
+    rows = ModelSpec.objects.filter(study=study, paused_until__gt=now).order_by("key")
+    return [f"{row.key} rests until {row.paused_until:%H:%M:%S} UTC after {row.failures_in_row} failures in a row" for row in rows]

@@ -30,7 +30,7 @@ def test_an_export_agrees_with_its_codebook(tmp_path, name):
         {**row, "nullable": str(row["nullable"]), "values": row["values"] or ""} for row in codebook_rows(schema_named(name, QUESTIONS))
     ]
     assert codebook == expected
-    types = {"string": str, "bool": bool, "int64": int, "list<string>": list, "list<int64>": list}
+    types = {"string": str, "bool": bool, "int64": int, "float64": float, "list<string>": list, "list<int64>": list}
     for table in {row["file"] for row in codebook}:
         columns = [row for row in codebook if row["file"] == table]
         for line in (tmp_path / "out" / f"{table}.jsonl").read_text().splitlines():

@@ -188,3 +188,23 @@ def write(folder: Path, text: str | bytes, name: str = "study.yaml") -> Path:
     path = folder / name
     path.write_bytes(text.encode() if isinstance(text, str) else text)
     return path
+
+
+# For `changed`: a second model with every limit, a second arm with variants, and a policy.
+ARMS = (
+    (
+        "    max_tokens: 2000\n",
+        "    max_tokens: 2000\n    replacement: spare\n"
+        "  spare: {model: m-2, max_tokens: 900, structured_output: true, concurrency: 3, requests_per_minute: 60,"
+        " tokens_per_minute: 9000, budget: 12.5}\n",
+    ),
+    (
+        "\ntopics:\n",
+        "  two_voices:\n    parts:\n"
+        "      - {method: multi_model, count: 2, model: offline, template: plain, variants: [{model: offline}, {model: spare}]}\n"
+        "      - {method: persona, count: 2, model: spare, template: plain,"
+        " variants: [{template: plain}, {template: plain, model: offline}]}\n"
+        "\ngeneration:\n  budget: 100\n  diversity_floor: 0.25\n  moderation_model: spare\n  judge_model: spare\n  judge_template: plain\n"
+        "\ntopics:\n",
+    ),
+)

@@ -17,7 +17,7 @@ from apps.desk.study_file.snapshot import read_study
 from apps.desk.study_file.source import read_source
 from apps.desk.study_file.writing import _text
 from apps.studies.models import Study
-from tests.desk.study_files import SMALL, changed, write
+from tests.desk.study_files import ARMS, SMALL, changed, write
 from tests.factories import StudyFactory
 
 FULL = (
@@ -30,6 +30,7 @@ FULL = (
         "    is_open: false\n    purpose: pilot\n    screen_out_url: https://panel.example/out\n"
         "    quota_full_url: https://panel.example/full\n    completion_url",
     ),
+    *ARMS,
     ("Read **all** answers.", "Read **all** answers:  two  spaces, “quotes”, C:\\\\temp, # no comment, - no list"),
 )
 
@@ -70,6 +71,7 @@ def test_every_key_of_the_format_is_dumped(tmp_path):
 
     missing = {key for key in keys(StudyFile) if f"{key}:" not in dump}
     assert missing <= {"help", "intro"}  # empty in this study
+    assert "variants: [{model: offline}, {model: spare}]}" in dump
 
 
 def _parts(annotation):

@@ -1,5 +1,7 @@
 """Loading a study file: whole or not at all, idempotent, and careful with what people have already used."""
 
+from decimal import Decimal
+
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
@@ -7,9 +9,9 @@ from django.test.utils import CaptureQueriesContext
 
 from apps.content.models import Prompt
 from apps.desk.study_file import FileRefused, dump_study, load_study_file
-from apps.generation.models import Recipe
+from apps.generation.models import GenerationPolicy, Recipe
 from apps.studies.models import ConsentForm, Questionnaire, Study, StudyMembership
-from tests.desk.study_files import SMALL, changed, line_of, write
+from tests.desk.study_files import ARMS, SMALL, changed, line_of, write
 from tests.factories import AnnotatorFactory, CandidateSetFactory, UserFactory
 
 pytestmark = pytest.mark.django_db
@@ -296,3 +298,54 @@ def test_the_command_lists_every_problem_with_file_line_and_key(tmp_path):
 def test_the_command_wants_a_known_owner(tmp_path):
     with pytest.raises(CommandError, match="There is no user “nobody”"):
         call_command("load_study", str(write(tmp_path, SMALL)), "--owner", "nobody")
+
+
+def test_arms_variants_limits_and_the_policy_become_rows(load):
+    study = load(*ARMS).study
+    offline, spare = study.model_specs.get(key="offline"), study.model_specs.get(key="spare")
+    assert offline.replacement == spare
+    assert (spare.structured_output, spare.concurrency, spare.requests_per_minute, spare.tokens_per_minute) == (True, 3, 60, 9000)
+    assert spare.budget == Decimal("12.5")
+    models, personas = study.recipes.get(key="two_voices").parts.all()
+    assert [variant.model_spec for variant in models.variants.all()] == [offline, spare]
+    assert [(variant.template.key, variant.model_spec) for variant in personas.variants.all()] == [("plain", None), ("plain", offline)]
+    policy = study.generation_policy
+    assert (policy.budget, policy.diversity_floor, policy.min_words) == (100, Decimal("0.25"), 10)
+    assert (policy.moderation_model, policy.judge_model, policy.judge_template.key) == (spare, spare, "plain")
+
+
+def test_what_was_spent_stays_when_the_policy_changes_or_leaves_the_file(load):
+    study = load(*ARMS).study
+    GenerationPolicy.objects.filter(study=study).update(committed=Decimal("3.5"), is_paused=True)
+    assert load(*ARMS).counts["generation policy"] == {"unchanged": 1}
+    assert load().counts["generation policy"] == {"updated": 1}
+    policy = GenerationPolicy.objects.get(study=study)
+    assert (policy.budget, policy.diversity_floor, policy.judge_model) == (None, 0, None)
+    assert (policy.committed, policy.is_paused) == (Decimal("3.5"), True)
+    assert study.model_specs.filter(key="spare").count() == 0
+
+
+def test_another_variant_of_a_recipe_that_made_candidates_gives_a_new_version(load):
+    study = load(*ARMS).study
+    CandidateSetFactory(recipe=study.recipes.get(key="two_voices"))
+    load(text=changed(*ARMS).replace("[{model: offline}, {model: spare}]", "[{model: spare}, {model: offline}]"))
+    assert sorted(study.recipes.filter(key="two_voices").values_list("version", "is_current")) == [(1, False), (2, True)]
+    assert study.recipes.get(key="nc3_default1").version == 1
+
+
+def test_another_model_of_a_variant_gives_a_new_version(load):
+    study = load(*ARMS).study
+    CandidateSetFactory(recipe=study.recipes.get(key="two_voices"))
+    load(text=changed(*ARMS).replace("model: m-2", "model: m-3"))
+    assert study.recipes.get(key="two_voices", is_current=True).version == 2
+
+
+def test_an_arm_may_not_join_or_leave_during_fieldwork_while_limits_may_change(load):
+    study = load(*ARMS).study
+    join(study)
+    text = changed(*ARMS)
+    load(text=text.replace("diversity_floor: 0.25", "diversity_floor: 0.3").replace("budget: 12.5", "budget: 20"))
+    assert GenerationPolicy.objects.get(study=study).diversity_floor == Decimal("0.3")
+    for forbidden in (text.replace("two_voices", "three_voices"), text.replace("structured_output: true", "structured_output: false")):
+        with pytest.raises(FileRefused, match="people have joined this study"):
+            load(text=forbidden)

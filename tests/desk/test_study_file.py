@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apps.desk.study_file import FileRefused, read_study_file
-from tests.desk.study_files import SMALL, changed, line_of, write
+from tests.desk.study_files import ARMS, SMALL, changed, line_of, write
 
 
 def problems_of(folder, text):
@@ -115,6 +115,74 @@ def test_each_error_names_line_key_and_what_was_expected(tmp_path, change, place
     if place:
         lines = [number for number, line in enumerate(text.splitlines(keepends=True), start=1) if place in line]
         assert found[0].line in lines
+
+
+OFFLINE, RECIPE = "    max_tokens: 2000\n", "template: plain}"
+POLICY = "\ntopics:\n"
+
+
+@pytest.mark.parametrize(
+    ("change", "place", "key", "message"),
+    [
+        ((OFFLINE, f"{OFFLINE}    replacement: other\n"), "replacement", "models.offline.replacement", "unknown model “other”"),
+        ((OFFLINE, f"{OFFLINE}    replacement: offline\n"), "replacement", "models.offline.replacement", "another model than this"),
+        ((OFFLINE, f"{OFFLINE}    concurrency: 0\n"), "concurrency", "models.offline.concurrency", "at least 1"),
+        ((OFFLINE, f"{OFFLINE}    budget: -1\n"), "budget", "models.offline.budget", "at least 0"),
+        (
+            (RECIPE, "template: plain, variants: [{model: offline}]}"),
+            "variants",
+            "recipes.nc3_default1.parts[2].variants",
+            "expected only where",
+        ),
+        (
+            ("{method: default", "{method: persona"),
+            "persona",
+            "recipes.nc3_default1.parts[2]",
+            "expected 1 variants, as many as `count`, found 0",
+        ),
+        (("{method: default", "{method: sampling"), "sampling", "recipes.nc3_default1.parts[2].method", "temperature"),
+        (
+            (POLICY, f"\ngeneration: {{min_words: 50, max_words: 20}}\n{POLICY}"),
+            "min_words: 50",
+            "generation.min_words",
+            "at most max_words (20)",
+        ),
+        ((POLICY, f"\ngeneration: {{judge_model: offline}}\n{POLICY}"), "generation:", "generation", "together"),
+        ((POLICY, f"\ngeneration: {{moderation_model: x}}\n{POLICY}"), "moderation", "generation.moderation_model", "unknown model “x”"),
+        ((POLICY, f"\ngeneration: {{diversity_floor: 1.1}}\n{POLICY}"), "diversity", "generation.diversity_floor", "at most 1"),
+    ],
+)
+def test_errors_of_models_variants_and_the_policy_are_named(tmp_path, change, place, key, message):
+    text = changed(change)
+    [problem] = problems_of(tmp_path, text)
+    assert (problem.key, problem.line) == (key, line_of(text, place))
+    assert message in problem.message
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("[{model: offline}, {model: spare}]", "[{model: offline}]", "expected 2 variants"),
+        ("[{model: offline}, {model: spare}]", "[{model: offline}, {template: plain}]", "expected `model`"),
+        ("[{model: offline}, {model: spare}]", "[{model: offline}, {model: third}]", "unknown model “third”"),
+        ("[{template: plain}, {template: plain, model: offline}]", "[{template: plain}, {model: offline}]", "expected `template`"),
+        ("multi_model, count: 2", "multi_model, count: 1", "expected 4 candidates"),
+    ],
+)
+def test_each_arm_is_checked(tmp_path, old, new, message):
+    text = changed(*ARMS)
+    assert text.count(old) == 1
+    assert any(message in problem.message for problem in problems_of(tmp_path, text.replace(old, new)))
+
+
+def test_a_structured_output_model_needs_no_marker_in_its_instruction(tmp_path):
+    text = changed(
+        (OFFLINE, f"{OFFLINE}    structured_output: true\n"),
+        ('Write {count} answers, each after a line [[answer]]."', 'Write {count} answers."'),
+    )
+    read_study_file(write(tmp_path, text))
+    problems = problems_of(tmp_path, text.replace("structured_output: true", "structured_output: false"))
+    assert [problem.key for problem in problems] == ["templates.diverse.text.en"]
 
 
 def test_all_errors_of_a_file_come_at_once_in_the_order_of_the_file(tmp_path):

@@ -9,7 +9,7 @@ from apps.annotation.models import Assignment, Change, Comparison, ComparisonIte
 from apps.annotators.models import Annotator, Consent
 from apps.annotators.models.demographics import DemographicAnswer, QuestionnaireResponse
 from apps.content.models import Prompt
-from apps.generation.models import CandidateSet
+from apps.generation.models import CandidateSet, GenerationAttempt
 from apps.studies.models import ConsentForm, Question, Study
 from tests.factories import AnnotatorFactory, CandidateSetFactory, PromptFactory, StudyFactory
 
@@ -116,6 +116,28 @@ def answer(annotator: Annotator, code: str, *options: str, granted: bool = True)
         DemographicAnswer.objects.create(response=response, annotator=annotator, consent=consent, question=question, option=option)
 
 
+def record_how_it_was_made(candidate_set: CandidateSet) -> None:
+    """Two calls behind the candidates of a factory's set, after one that failed, and the set's figures."""
+    k = candidate_set.k
+    candidate_set.diversity = 0.4
+    candidate_set.similarity = {"measure": "test", "matrix": [[1.0 if row == column else 0.6 for column in range(k)] for row in range(k)]}
+    candidate_set.save()
+    slots = {
+        "negatively_correlated": candidate_set.candidates.filter(slot__lt=k - 1),
+        "default": candidate_set.candidates.filter(slot=k - 1),
+    }
+    for part in candidate_set.recipe.parts.all():
+        for number, state in enumerate(["FAILED", "SUCCEEDED"] if part.method == "default" else ["SUCCEEDED"], start=1):
+            attempt = GenerationAttempt.objects.create(
+                candidate_set=candidate_set, recipe_part=part, model_spec=part.model_spec, number=number, state=state,
+                error_code="truncated" if state == "FAILED" else "", template_hash=part.template.hash_in(candidate_set.language),
+                parameters={"model": part.model_spec.model, "count": part.count, "temperature": 0.7, "seed": 11, "max_tokens": 900},
+                raw_output=f"raw output {number}\nof {part.method}", model_answered="polyphony-offline-1", input_tokens=50, output_tokens=70,
+                cost="0.000123", latency_ms=840, started_at=START, finished_at=START,
+            )  # fmt: skip
+        slots[part.method].update(attempt=attempt, model_spec=part.model_spec)
+
+
 def small_study(people: int = 3) -> Study:
     """A study with `people` annotators in turn in en-US and fr-FR, each with a MAIN and an OWN conversation and some answers."""
     study = StudyFactory()
@@ -128,4 +150,6 @@ def small_study(people: int = 3) -> Study:
         answer(annotator, "race_ethnicity", "white", "black")
         make_conversation(annotator, prompt=prompt, choices=(number % 4, 1))
         make_conversation(annotator, own=True, choices=(3, 0, 1, 2), explanation="")
+    for candidate_set in CandidateSet.objects.filter(recipe__study=study):
+        record_how_it_was_made(candidate_set)
     return study

@@ -24,7 +24,7 @@ def from_csv(value: str, column) -> object:
         return None
     if column.type.startswith("list<"):
         return json.loads(value)
-    return {"bool": lambda v: v == "True", "int64": int, "string": str}[column.type](value)
+    return {"bool": lambda v: v == "True", "int64": int, "float64": float, "string": str}[column.type](value)
 
 
 @pytest.mark.django_db
@@ -44,7 +44,7 @@ def test_the_three_formats_agree(study, tmp_path, schema_name):
         assert lines
         assert cells == lines
         assert parquet.to_pylist() == lines
-        types = {"list<element: string>": "list<string>", "list<element: int64>": "list<int64>"}
+        types = {"list<element: string>": "list<string>", "list<element: int64>": "list<int64>", "double": "float64"}
         assert [types.get(str(field.type), str(field.type)) for field in parquet.schema] == [column.type for column in table.columns]
 
 
@@ -88,7 +88,7 @@ def test_the_lines_in_the_readme_load_the_release(study, tmp_path, monkeypatch, 
     monkeypatch.chdir(folder)
     code = (folder / "README.md").read_text().split("```python\n")[1].split("```")[0]
     lines = [line for line in code.splitlines() if " = " in line]
-    assert len(lines) == (2 if schema_name == "community_alignment" else 8)
+    assert len(lines) == (2 if schema_name == "community_alignment" else 12)
     for line in lines:
         found: dict = {"pandas": pandas, "datasets": datasets}
         exec(line, found)  # noqa: S102  (the documented lines are what is tested)

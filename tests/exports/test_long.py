@@ -1,5 +1,6 @@
 """The long schema: several files joined by pseudonyms."""
 
+import hashlib
 import json
 from datetime import datetime
 
@@ -7,12 +8,13 @@ import pytest
 
 from apps.annotation.models import Comparison, ShownCandidate
 from apps.exports.services import build_release
-from tests.exports.build import answer, judge, make_conversation, make_turn
+from apps.generation.models import Candidate, CandidateSet, GenerationAttempt, InstructionTemplate, RecipePartVariant
+from tests.exports.build import answer, judge, make_conversation, make_turn, record_how_it_was_made
 from tests.factories import AnnotatorFactory, CandidateSetFactory, PromptFactory, StudyFactory
 
 pytestmark = pytest.mark.django_db
 
-TABLES = ("comparisons", "candidates", "annotators", "prompts")
+TABLES = ("comparisons", "candidates", "candidate_sets", "attempts", "annotators", "prompts")
 
 
 def long_tables(study, tmp_path) -> dict[str, list[dict]]:
@@ -46,6 +48,65 @@ def test_the_same_candidate_has_one_id_for_everybody(tmp_path):
     assert (first["chosen_letter"], first["ranks"]) == ("B", [2, 1, 2, 2])
     assert first["chosen_candidate_id"] == first["display_order"][1]
     assert not first["is_live"]
+
+
+def test_every_candidate_tells_how_it_was_made(study, tmp_path):
+    tables = long_tables(study, tmp_path)
+    candidates, attempts = tables["candidates"], {row["attempt_id"]: row for row in tables["attempts"]}
+    for row in candidates:
+        attempt = attempts[row["attempt_id"]]
+        assert attempt["state"] == "SUCCEEDED"
+        assert attempt["candidate_set_id"] == row["candidate_set_id"]
+        assert (row["source"], row["template"], row["template_version"]) == (attempt["method"], attempt["method"], 1)
+        assert row["raw_output_sha256"] == hashlib.sha256(attempt["raw_output"].encode()).hexdigest()
+        assert (row["model_asked"], row["model_answered"]) == ("polyphony-offline", "polyphony-offline-1")
+        assert (row["temperature"], row["seed"], row["cost"], row["latency_ms"]) == (0.7, 11, 0.000123, 840)
+        assert (row["input_tokens"], row["output_tokens"]) == (50, 70)
+        assert json.loads(row["parameters"])["max_tokens"] == 900
+        assert row["attempt_number"] == (2 if row["source"] == "default" else 1)
+    template = InstructionTemplate.objects.get(study=study, key="default")
+    hashes = {row["language"]: row["template_hash"] for row in candidates if row["source"] == "default"}
+    assert hashes == {language: template.hash_in(language) for language in ("en", "fr")}
+
+
+def test_failed_calls_are_told_with_their_cost(study, tmp_path):
+    failed = [row for row in long_tables(study, tmp_path)["attempts"] if row["state"] == "FAILED"]
+    assert len(failed) == CandidateSet.objects.count()
+    assert {(row["error_code"], row["cost"], row["attempt_number"]) for row in failed} == {("truncated", 0.000123, 1)}
+
+
+def test_sets_have_their_similarity_matrix(study, tmp_path):
+    tables = long_tables(study, tmp_path)
+    assert {row["candidate_set_id"] for row in tables["candidate_sets"]} == {row["candidate_set_id"] for row in tables["comparisons"]}
+    for row in tables["candidate_sets"]:
+        matrix = json.loads(row["similarity"])
+        assert [matrix[slot][slot] for slot in range(row["k"])] == [1.0] * 4
+        assert (row["diversity"], row["similarity_measure"], row["recipe"]) == (0.4, "test", "nc3")
+
+
+def test_a_curated_candidate_has_no_call(tmp_path):
+    annotator = AnnotatorFactory()
+    make_conversation(annotator, choices=(0,))
+    Candidate.objects.update(source="curated")
+    tables = long_tables(annotator.study, tmp_path)
+    assert tables["attempts"] == []
+    for row in tables["candidates"]:
+        assert row["source"] == "curated"
+        unknown = ["model", "attempt_id", "raw_output_sha256", "template", "template_hash", "model_asked", "seed", "cost", "parameters"]
+        assert [row[name] for name in unknown] == [None] * len(unknown)
+
+
+def test_a_persona_names_the_instruction_of_its_variant(tmp_path):
+    annotator = AnnotatorFactory()
+    make_conversation(annotator, choices=(0,))
+    candidate_set = CandidateSet.objects.get()
+    nurse = InstructionTemplate.objects.create(study=annotator.study, key="nurse", version=3, text_en="Answer as a nurse.", text_fr="Oui.")
+    part = candidate_set.recipe.parts.get(method="default")
+    RecipePartVariant.objects.create(recipe_part=part, order=1, template=nurse)
+    record_how_it_was_made(candidate_set)
+    GenerationAttempt.objects.filter(recipe_part=part).update(template_hash=nurse.hash_in("en"))
+    [row] = [row for row in long_tables(annotator.study, tmp_path)["candidates"] if row["slot"] == 3]
+    assert (row["template"], row["template_version"]) == ("nurse", 3)
 
 
 def test_times_are_iso_8601_with_offset(study, tmp_path):

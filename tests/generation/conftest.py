@@ -13,11 +13,11 @@ PHONES_EN = "My teenagers look at their phones all through dinner. Should I forb
 
 @pytest.fixture
 def study(db) -> Study:
-    """A study in en-US and fr-FR with `3 × negatively_correlated + 1 × default`, a deadline of 1 s and no prompts."""
+    """A study in en-US and fr-FR with `3 × negatively_correlated + 1 × default`, a deadline of 5 s and no prompts."""
     study = BareStudyFactory()
     StudyLocaleFactory(study=study)
     StudyLocaleFactory(study=study, country="FR", language="fr", name="Français (France)", published_country="france")
-    ModelSpecFactory(study=study, timeout_seconds=1, input_price=2, output_price=10)
+    ModelSpecFactory(study=study, timeout_seconds=5, input_price=2, output_price=10)
     RecipeFactory(study=study)
     InstructionTemplate.objects.filter(study=study, key="default").update(
         text_en="Answer the person's last message in English, in plain paragraphs.",

@@ -10,8 +10,18 @@ from django.utils import timezone
 
 from apps.core.text import fingerprint, text_hash
 from apps.generation import services
-from apps.generation.models import Candidate, CandidateSet, GenerationAttempt, InstructionTemplate
-from apps.generation.services import Outcome, generate_set, request_candidate_set, request_live_set, retry_failed_sets, sweep
+from apps.generation.models import Candidate, CandidateSet, GenerationAttempt, InstructionTemplate, ModelSpec
+from apps.generation.services import (
+    Outcome,
+    generate_set,
+    making,
+    request_candidate_set,
+    request_live_set,
+    requesting,
+    retry_failed_sets,
+    sweep,
+    sweeping,
+)
 from tests.endpoints import wait_until
 from tests.generation.conftest import PHONES_EN
 
@@ -28,7 +38,8 @@ def candidate_set(recipe) -> CandidateSet:
 def enqueued(monkeypatch) -> list[tuple[str, int, str]]:
     """What was handed to the broker: (task, id, queue)."""
     sent: list[tuple[str, int, str]] = []
-    monkeypatch.setattr(services, "enqueue_on_commit", lambda name, pk, queue: sent.append((name, pk, queue)))
+    for module in (requesting, sweeping):
+        monkeypatch.setattr(module, "enqueue_on_commit", lambda name, pk, queue: sent.append((name, pk, queue)))
     return sent
 
 
@@ -85,6 +96,8 @@ def test_a_set_is_made_of_its_parts_in_order(offline_endpoint, candidate_set):
 )
 def test_a_bad_answer_leaves_an_attempt_row_and_no_candidate_and_the_next_try_mends_it(offline_endpoint, candidate_set, switches, code):
     offline_endpoint.set(**switches)
+    if "hang" in switches:
+        ModelSpec.objects.update(timeout_seconds=1)
     assert run(candidate_set) == Outcome.RETRY
     assert (candidate_set.state, candidate_set.error_code, candidate_set.failures) == (STATE.PENDING, code, 1)
     assert candidate_set.candidates.count() == 0
@@ -200,7 +213,7 @@ def test_a_set_that_kills_its_workers_stops(offline_endpoint, candidate_set):
 def test_an_unforeseen_error_counts_as_a_failure_and_reaches_celery(offline_endpoint, candidate_set, monkeypatch, caplog):
     from apps.generation import tasks
 
-    monkeypatch.setattr(services, "complete", lambda **arguments: 1 / 0)
+    monkeypatch.setattr(making, "complete", lambda **arguments: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         tasks.generate_set(candidate_set.pk)
     candidate_set.refresh_from_db()
@@ -211,13 +224,13 @@ def test_an_unforeseen_error_counts_as_a_failure_and_reaches_celery(offline_endp
 
 def test_no_call_is_made_inside_a_transaction(offline_endpoint, candidate_set, monkeypatch):
     depths = []
-    real = services.complete
+    real = making.complete
 
     def watched(**arguments):
         depths.append(len(connection.savepoint_ids))
         return real(**arguments)
 
-    monkeypatch.setattr(services, "complete", watched)
+    monkeypatch.setattr(making, "complete", watched)
     outside = len(connection.savepoint_ids)
     assert run(candidate_set) == Outcome.READY
     assert depths == [outside, outside]
@@ -236,7 +249,7 @@ def test_a_live_set_answers_the_last_message_in_its_language(offline_endpoint, r
     for turn in range(3):
         if run(live, later=10 * turn) == Outcome.READY:
             break
-    assert live.candidates.count() == 4
+    assert live.candidates.count() == 4, [(row.error_code, row.error_detail) for row in live.attempts.all()]
     assert all(candidate.text.startswith("Réponse") for candidate in live.candidates.all())
 
 
@@ -307,14 +320,14 @@ def test_a_worker_that_comes_back_late_changes_nothing(threads, offline_endpoint
 
 def test_a_set_erased_while_its_call_runs_keeps_no_word(offline_endpoint, recipe, monkeypatch):
     live = request_live_set(recipe=recipe, language="en", messages=[{"role": "user", "content": "my own words"}])
-    real = services.complete
+    real = making.complete
 
     def erased_meanwhile(**arguments):
         completion = real(**arguments)
         services.erase_live_sets(candidate_set_ids=[live.pk])
         return completion
 
-    monkeypatch.setattr(services, "complete", erased_meanwhile)
+    monkeypatch.setattr(making, "complete", erased_meanwhile)
     assert run(live) == Outcome.NOT_CLAIMED
     assert (live.state, live.messages) == (STATE.REJECTED, [])
     attempt = live.attempts.get()

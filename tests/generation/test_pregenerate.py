@@ -14,6 +14,7 @@ from apps.generation import services
 from apps.generation.management.commands import pregenerate
 from apps.generation.models import CandidateSet
 from apps.generation.selectors import generation_progress
+from apps.generation.services import requesting, sweeping
 from tests.factories import PromptFactory, RecipeFactory
 
 STATE = CandidateSet.State
@@ -22,7 +23,8 @@ STATE = CandidateSet.State
 @pytest.fixture
 def enqueued(monkeypatch) -> list[tuple[int, str]]:
     sent: list[tuple[int, str]] = []
-    monkeypatch.setattr(services, "enqueue_on_commit", lambda name, pk, queue: sent.append((pk, queue)))
+    for module in (requesting, sweeping):
+        monkeypatch.setattr(module, "enqueue_on_commit", lambda name, pk, queue: sent.append((pk, queue)))
     return sent
 
 

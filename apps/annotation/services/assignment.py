@@ -12,7 +12,8 @@ from apps.annotation.models import Assignment, Conversation, Slot, Turn
 from apps.annotation.randomness import derive_seed
 from apps.annotation.selectors import current_work
 from apps.annotators.models import Annotator
-from apps.generation.models import CandidateSet, Recipe
+from apps.generation.arms import current_recipes, draw_arm
+from apps.generation.models import CandidateSet
 
 
 def claim_next_assignment(*, annotator: Annotator, submission_id: UUID, now: datetime) -> Assignment:
@@ -82,8 +83,11 @@ def claim_next_assignment(*, annotator: Annotator, submission_id: UUID, now: dat
 
 
 def _start_own(*, annotator: Annotator, submission_id: UUID, lease: datetime, now: datetime) -> Assignment:
-    """A task that the person opens with a message of their own: no slot, and no turn until they have written it."""
-    recipe = Recipe.objects.filter(study=annotator.study, is_current=True).earliest("pk")
+    """A task that the person opens with a message of their own: no slot, and no turn until they have written it.
+
+    Where the study has several arms, the person's seed draws the one of this task.
+    """
+    recipe = draw_arm(current_recipes(annotator.study), derive_seed(annotator.seed, "arm", annotator.assignments.count() + 1))
     assignment = Assignment.objects.create(
         annotator=annotator,
         recipe=recipe,

@@ -27,6 +27,7 @@ from apps.annotators.models import Annotator
 from apps.core.text import clean_text, count_words
 from apps.generation.models import CandidateSet
 from apps.generation.services import request_live_set, retry_failed_sets
+from apps.generation.services.rewriting import is_message_refused, rewrite_live_message
 from apps.studies.models import TaskDesign
 
 MAX_MESSAGE_CHARACTERS = 4000
@@ -190,10 +191,7 @@ def submit_message(*, annotator: Annotator, turn_number: int, message: str, subm
             or answered >= work.design.max_turns
         ):
             raise StaleForm
-        if not message:
-            raise EmptyMessage
-        if len(message) > MAX_MESSAGE_CHARACTERS:
-            raise MessageTooLong(characters=len(message), maximum=MAX_MESSAGE_CHARACTERS)
+        _check_message(message)
         messages = []
         for exchange in history_of(work.conversation):
             messages += [{"role": "user", "content": exchange.message}, {"role": "assistant", "content": exchange.reply}]
@@ -217,6 +215,42 @@ def submit_message(*, annotator: Annotator, turn_number: int, message: str, subm
         )
         _touch(work, now)
     return turn
+
+
+def rewrite_message(*, annotator: Annotator, turn_number: int, message: str, submission_id: UUID, now: datetime) -> Turn:
+    """Put another message in the place of one that moderation refused, and ask for its candidates.
+
+    The turn and its candidate set stay the same rows. Raises `EmptyMessage`, `MessageTooLong`, `StaleForm` where nothing was refused,
+    `SubmissionConflict`; a replay returns the turn.
+    """
+    message = clean_text(message)
+    body_hash = _body_hash(turn=turn_number, message=message)
+    with transaction.atomic():
+        annotator = _lock_annotator(annotator)
+        earlier = Turn.objects.filter(submission_id=submission_id).select_related("conversation").first()
+        if earlier is not None:
+            if earlier.conversation.annotator_id != annotator.pk or earlier.body_hash != body_hash:
+                raise SubmissionConflict
+            return earlier
+        work = _lock_work(annotator)
+        turn = work.turn
+        if turn is None or turn.candidate_set is None or turn.number != turn_number or not is_message_refused(turn.candidate_set):
+            raise StaleForm
+        _check_message(message)
+        rewrite_live_message(candidate_set_id=turn.candidate_set.pk, message=message)
+        turn.message, turn.detected_language = message, detect_language(message)
+        turn.submission_id, turn.body_hash = submission_id, body_hash
+        turn.save(update_fields=["message", "detected_language", "submission_id", "body_hash"])
+        _touch(work, now)
+    return turn
+
+
+def _check_message(message: str) -> None:
+    """Raises `EmptyMessage` or `MessageTooLong`."""
+    if not message:
+        raise EmptyMessage
+    if len(message) > MAX_MESSAGE_CHARACTERS:
+        raise MessageTooLong(characters=len(message), maximum=MAX_MESSAGE_CHARACTERS)
 
 
 def end_conversation(*, annotator: Annotator, turn_number: int, now: datetime) -> None:

@@ -13,6 +13,7 @@ from apps.annotation.selectors import Position, Step, comparison_page, current_s
 from apps.annotation.services.participation import finish_if_done
 from apps.annotation.views.pages import annotator_page, page, parse_number, parse_uuid, proceed, step_url
 from apps.annotators.models import Annotator
+from apps.generation.services.rewriting import is_message_refused
 
 LAYOUTS = {"column", "side_by_side"}
 
@@ -136,14 +137,39 @@ def wait_status(request: HttpRequest, annotator: Annotator, position: Position |
 
 @annotator_page(Step.TROUBLE)
 def trouble(request: HttpRequest, annotator: Annotator, position: Position | None) -> HttpResponse:
-    """The candidates of a turn could not be made: try again, or close the conversation at no cost."""
+    """The candidates of a turn could not be made: try again or write another message, or close the conversation at no cost."""
     if request.method == "POST":
-        if request.POST.get("action") == "retry":
+        action = request.POST.get("action")
+        if action == "rewrite":
+            return _rewrite(request, annotator)
+        if action == "retry":
             services.retry_turn(annotator=annotator)
         else:
             services.give_up_turn(annotator=annotator, now=timezone.now())
         return proceed(request)
+    turn = position.work.turn if position is not None and position.work is not None else None
+    if turn is not None and is_message_refused(turn.candidate_set):
+        return page(request, "message_refused", annotator, turn_number=turn.number, typed=turn.message)
     return page(request, "trouble", annotator)
+
+
+def _rewrite(request: HttpRequest, annotator: Annotator) -> HttpResponse:
+    """Another message in the place of one that moderation refused."""
+    data = request.POST
+    turn_number = parse_number(data.get("turn", "")) or 0
+    try:
+        services.rewrite_message(
+            annotator=annotator,
+            turn_number=turn_number,
+            message=data.get("message", ""),
+            submission_id=parse_uuid(data.get("submission_id", "")),
+            now=timezone.now(),
+        )
+    except (EmptyMessage, MessageTooLong) as error:
+        text = _("Please write a message first.") if isinstance(error, EmptyMessage) else _explain(error)
+        context = {"error": text, "typed": data.get("message", ""), "submission_id": data.get("submission_id", "")}
+        return page(request, "message_refused", annotator, 422, turn_number=turn_number, **context)
+    return proceed(request)
 
 
 @annotator_page(Step.PAUSED)

@@ -65,8 +65,9 @@ def _generation(before: StudyFile, after: StudyFile) -> Iterator[Change]:
             yield ("recipes", key), "expected the recipes as before"
     for key, old in before.models.items():
         new = after.models.get(key)
-        if new and (old.model, old.max_tokens) != (new.model, new.max_tokens):
-            yield ("models", key), f"expected the model {old.model} with max_tokens {old.max_tokens} as before"
+        if new and (old.model, old.max_tokens, old.structured_output) != (new.model, new.max_tokens, new.structured_output):
+            message = f"expected the model {old.model} with max_tokens {old.max_tokens} and structured_output "
+            yield ("models", key), message + ("true as before" if old.structured_output else "false as before")
     for key, template in before.templates.items():
         if key in after.templates and after.templates[key].text != template.text:
             yield ("templates", key), "expected the instruction as before"

@@ -19,7 +19,7 @@ from apps.desk.study_file.fieldwork import forbidden_changes
 from apps.desk.study_file.reading import read_study_file
 from apps.desk.study_file.snapshot import current_prompts, current_templates, read_study, texts_of
 from apps.desk.study_file.source import Source
-from apps.generation.models import InstructionTemplate, ModelSpec, Recipe, RecipePart
+from apps.generation.models import GenerationPolicy, InstructionTemplate, ModelSpec, Recipe, RecipePart, RecipePartVariant, ValueScore
 from apps.quotas.models import QuotaCell
 from apps.studies.models import (
     Guideline,
@@ -111,6 +111,7 @@ class _Loading:
         self._models()
         stale = self._templates()
         self._recipes(stale)
+        self._generation()
         self._quotas()
         self._links()
         self._remove_unused()
@@ -251,21 +252,29 @@ class _Loading:
     # --- Generation ---
 
     def _models(self) -> None:
-        existing = {spec.key: spec for spec in self.study.model_specs.all()}
+        existing = {spec.key: spec for spec in self.study.model_specs.select_related("replacement")}
+        outcomes: dict[str, str] = {}
         self.model_rows: dict[str, ModelSpec] = {}
         for key, part in self.file.models.items():
             spec = existing.get(key)
+            values = part.model_dump(exclude={"replacement"})
             if spec is None:
-                spec = ModelSpec.objects.create(study=self.study, key=key, **part.model_dump())
-                self.report.add("models", CREATED)
+                spec = ModelSpec.objects.create(study=self.study, key=key, **values)
+                outcomes[key] = CREATED
             else:
-                self.report.add("models", _assign(spec, part.model_dump()))
+                outcomes[key] = _assign(spec, values)
             self.model_rows[key] = spec
+        for key, part in self.file.models.items():  # once all models that they may name are there
+            replacement = self.model_rows[part.replacement] if part.replacement else None
+            outcome = _assign(self.model_rows[key], {"replacement": replacement})
+            self.report.add("models", outcome if outcomes[key] == UNCHANGED else outcomes[key])
 
     def _templates(self) -> set[str]:
         """Returns the keys of the templates whose text is another than before."""
         existing = {template.key: template for template in current_templates(self.study)}
-        used = set(self.study.recipes.filter(candidate_sets__isnull=False).values_list("parts__template_id", flat=True))
+        made = self.study.recipes.filter(candidate_sets__isnull=False)
+        used = {pk for pks in made.values_list("parts__template_id", "parts__variants__template_id") for pk in pks}
+        used.update(ValueScore.objects.filter(rubric__study=self.study).values_list("rubric_id", flat=True))
         changed = set()
         self.template_rows: dict[str, InstructionTemplate] = {}
         for key, part in self.file.templates.items():
@@ -301,7 +310,9 @@ class _Loading:
         existing = {recipe.key: recipe for recipe in self.study.recipes.filter(is_current=True)}
         for key, part in self.file.recipes.items():
             recipe = existing.pop(key, None)
-            stale = any(p.template in changed_templates or p.model in changed_models for p in part.parts)
+            stale = any(
+                p.template in changed_templates or p.model in changed_models for whole in part.parts for p in (whole, *whole.variants)
+            )
             if recipe and before[key].parts == part.parts and not stale:
                 self.report.add("recipes", UNCHANGED)
                 continue
@@ -315,7 +326,7 @@ class _Loading:
                 latest = self.study.recipes.filter(key=key).aggregate(models.Max("version"))["version__max"] or 0
                 recipe = Recipe.objects.create(study=self.study, key=key, version=max(part.version, latest + 1))
             for order, p in enumerate(part.parts, start=1):
-                RecipePart.objects.create(
+                row = RecipePart.objects.create(
                     recipe=recipe,
                     order=order,
                     method=p.method,
@@ -324,12 +335,36 @@ class _Loading:
                     template=self.template_rows[p.template],
                     temperature=p.temperature,
                 )
+                for place, variant in enumerate(p.variants, start=1):
+                    RecipePartVariant.objects.create(
+                        recipe_part=row,
+                        order=place,
+                        model_spec=self.model_rows[variant.model] if variant.model else None,
+                        template=self.template_rows[variant.template] if variant.template else None,
+                    )
         for recipe in existing.values():
             if self._is_used(recipe):
                 _assign(recipe, {"is_current": False})
             else:
                 recipe.delete()
             self.report.add("recipes", REMOVED)
+
+    def _generation(self) -> None:
+        policy = GenerationPolicy.objects.filter(study=self.study).first()
+        if policy is None and self.file.generation is None:
+            return
+        part = self.file.generation or schema.GenerationPart()
+        names = {"moderation_model", "judge_model", "judge_template"}
+        values = part.model_dump(exclude=names) | {
+            "moderation_model": self.model_rows[part.moderation_model] if part.moderation_model else None,
+            "judge_model": self.model_rows[part.judge_model] if part.judge_model else None,
+            "judge_template": self.template_rows[part.judge_template] if part.judge_template else None,
+        }
+        if policy is None:
+            GenerationPolicy.objects.create(study=self.study, **values)
+            self.report.add("generation policy", CREATED)
+        else:
+            self.report.add("generation policy", _assign(policy, values))
 
     def _is_used(self, recipe: Recipe) -> bool:
         return recipe.candidate_sets.exists() or not self.is_pristine
@@ -480,5 +515,5 @@ def _same_but_version(first: schema.Part, second: schema.Part) -> bool:
     return first.model_copy(update={"version": 1}) == second.model_copy(update={"version": 1})
 
 
-def _endpoint(part: schema.ModelPart) -> tuple[str, str, int]:
-    return part.base_url, part.model, part.max_tokens
+def _endpoint(part: schema.ModelPart) -> tuple[str, str, int, bool]:
+    return part.base_url, part.model, part.max_tokens, part.structured_output

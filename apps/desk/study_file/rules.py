@@ -27,6 +27,8 @@ def broken_rules(source: Source) -> list[Problem]:
         _translations,
         _turn_ranges,
         _recipes,
+        _variants,
+        _generation,
         _references,
         _consent_texts,
         _questionnaires,
@@ -156,10 +158,44 @@ def _recipes(source: Source) -> Iterator[Problem]:
         template = part.get("template")
         if part.get("method") != "negatively_correlated" or not isinstance(template, str):
             continue
+        structured = any(_is_true(value) for _, value in find(source.tree, "models", str(part.get("model")), "structured_output"))
         for path, text in find(source.tree, "templates", template, "text", ANY):
-            for marker in ("{count}", "[[answer]]"):
+            for marker in ("{count}",) if structured else ("{count}", "[[answer]]"):
                 if isinstance(text, str) and marker not in text:
                     yield source.problem(path, f"expected {marker} in the instruction of a negatively correlated part")
+
+
+_VARIED = {"multi_model": "model", "persona": "template"}
+
+
+def _variants(source: Source) -> Iterator[Problem]:
+    for path, part in _mappings(source, "recipes", ANY, "parts", ANY):
+        variants = part.get("variants")
+        differs = _VARIED.get(_code(part.get("method")))
+        if differs is None:
+            if variants:
+                yield source.problem((*path, "variants"), f"expected only where `method` is one of {', '.join(_VARIED)}")
+            continue
+        count = _number(part.get("count"))
+        found = len(variants) if isinstance(variants, list) else 0
+        if count and found != count:
+            where = (*path, "variants") if "variants" in part else path
+            yield source.problem(where, f"expected {count} variants, as many as `count`, found {found}")
+        for place, variant in enumerate(variants if isinstance(variants, list) else []):
+            if isinstance(variant, dict) and not variant.get(differs):
+                yield source.problem((*path, "variants", place), f"expected `{differs}`, which is what a {part['method']} part varies")
+
+
+def _generation(source: Source) -> Iterator[Problem]:
+    for path, model in _mappings(source, "models", ANY):
+        if model.get("replacement") == path[-1]:
+            yield source.problem((*path, "replacement"), "expected another model than this one")
+    for path, policy in _mappings(source, "generation"):
+        low, high = _number(policy.get("min_words")), _number(policy.get("max_words"))
+        if low is not None and high is not None and low > high:
+            yield source.problem((*path, "min_words"), f"expected at most max_words ({high}), found {low}")
+        if bool(policy.get("judge_model")) != bool(policy.get("judge_template")):
+            yield source.problem(path, "expected `judge_model` and `judge_template` together")
 
 
 def _references(source: Source) -> Iterator[Problem]:
@@ -168,6 +204,12 @@ def _references(source: Source) -> Iterator[Problem]:
         (("prompts", ANY, "topic"), _keys(source, "topics"), "topic"),
         (("recipes", ANY, "parts", ANY, "model"), _keys(source, "models"), "model"),
         (("recipes", ANY, "parts", ANY, "template"), _keys(source, "templates"), "template"),
+        (("recipes", ANY, "parts", ANY, "variants", ANY, "model"), _keys(source, "models"), "model"),
+        (("recipes", ANY, "parts", ANY, "variants", ANY, "template"), _keys(source, "templates"), "template"),
+        (("models", ANY, "replacement"), _keys(source, "models"), "model"),
+        (("generation", "moderation_model"), _keys(source, "models"), "model"),
+        (("generation", "judge_model"), _keys(source, "models"), "model"),
+        (("generation", "judge_template"), _keys(source, "templates"), "template"),
         (("quotas", ANY, "locales", ANY), tags, "locale"),
         (("recruitment_links", ANY, "locales", ANY), tags, "locale"),
     ]

@@ -48,6 +48,9 @@ Small = Annotated[int, Field(ge=1, le=32767)]
 Texts = Annotated[dict[str, Text], Field(min_length=1)]
 Titles = Annotated[dict[str, ShortText], Field(min_length=1)]
 Price = Annotated[Decimal, Field(ge=0, max_digits=10, decimal_places=4)]
+Budget = Annotated[Decimal, Field(ge=0, max_digits=12, decimal_places=6)]
+Limit = Annotated[int, Field(ge=1, le=2147483647)]
+Share = Annotated[Decimal, Field(ge=0, le=1, decimal_places=2)]
 
 
 class Part(BaseModel):
@@ -190,8 +193,14 @@ class ModelPart(Part):
     api_key_variable: Annotated[str, Field(pattern=r"^([A-Z][A-Z0-9_]*)?$", max_length=60)] = ""
     max_tokens: Annotated[int, Field(ge=1, le=2147483647)]
     timeout_seconds: Small = 60
+    structured_output: bool = False
+    concurrency: Small = 8
+    requests_per_minute: Limit | None = None
+    tokens_per_minute: Limit | None = None
     input_price: Price = Decimal(0)
     output_price: Price = Decimal(0)
+    budget: Budget | None = None
+    replacement: str | None = None
 
 
 class TemplatePart(Part):
@@ -199,17 +208,36 @@ class TemplatePart(Part):
     text: Texts
 
 
+class VariantPart(Part):
+    model: str | None = None
+    template: str | None = None
+
+
 class RecipePartPart(Part):
-    method: Literal["negatively_correlated", "default"]
+    method: Literal["negatively_correlated", "default", "temperature", "multi_model", "persona"]
     count: Annotated[int, Field(ge=1, le=6)]
     model: str
     template: str
     temperature: Annotated[Decimal, Field(ge=0, le=2, decimal_places=2)] = Decimal(1)
+    variants: Annotated[list[VariantPart], Field(max_length=6)] = []
 
 
 class RecipePart(Part):
     version: Small = 1
     parts: Annotated[list[RecipePartPart], Field(min_length=1, max_length=6)]
+
+
+class GenerationPart(Part):
+    budget: Budget | None = None
+    min_words: Annotated[int, Field(ge=0, le=32767)] = 10
+    max_words: Small = 400
+    max_length_ratio: Annotated[Decimal, Field(ge=1, lt=100, decimal_places=2)] = Decimal(2)
+    near_duplicate_similarity: Share = Decimal("0.95")
+    diversity_floor: Share = Decimal(0)
+    max_regenerations: Annotated[int, Field(ge=0, le=100)] = 2
+    moderation_model: str | None = None
+    judge_model: str | None = None
+    judge_template: str | None = None
 
 
 class PromptPart(Part):
@@ -239,6 +267,7 @@ class StudyFile(Part):
     models: dict[Slug, ModelPart] = {}
     templates: dict[Slug, TemplatePart] = {}
     recipes: dict[Slug, RecipePart] = {}
+    generation: GenerationPart | None = None
     topics: dict[Slug, dict[str, Annotated[str, AfterValidator(clean_text), Field(min_length=1, max_length=100)]]] = {}
     prompts: dict[PromptKey, PromptPart] = {}
     recruitment_links: Annotated[list[RecruitmentLinkPart], Field(max_length=1000)] = []

@@ -11,9 +11,11 @@ from apps.annotators.models import RecruitmentLink
 from apps.content.models import Prompt, Topic
 from apps.core.text import clean_text
 from apps.desk.study_file import schema
-from apps.generation.models import InstructionTemplate, ModelSpec, Recipe
+from apps.generation.models import GenerationPolicy, InstructionTemplate, ModelSpec, Recipe
 from apps.quotas.models import Quota
 from apps.studies.models import ConsentForm, Guideline, Questionnaire, Study, StudyLocale, TaskDesign
+
+_PARTS = ("parts__model_spec", "parts__template", "parts__variants__model_spec", "parts__variants__template")
 
 
 def read_study(study: Study) -> schema.StudyFile:
@@ -21,7 +23,7 @@ def read_study(study: Study) -> schema.StudyFile:
 
     Nothing is validated: an unfinished study gives an unfinished file, which `load_study` will then explain.
     """
-    recipes = list(study.recipes.filter(is_current=True).order_by("pk").prefetch_related("parts__model_spec", "parts__template"))
+    recipes = list(study.recipes.filter(is_current=True).order_by("pk").prefetch_related(*_PARTS))
     return schema.StudyFile.model_construct(
         format=schema.FORMAT,
         study=_study(study),
@@ -31,6 +33,7 @@ def read_study(study: Study) -> schema.StudyFile:
         models={spec.key: _model(spec) for spec in _models_in_use(study)},
         templates={template.key: _template(template) for template in current_templates(study)},
         recipes={recipe.key: _recipe(recipe) for recipe in recipes},
+        generation=_generation(study),
         topics={topic.key: texts_of(topic, "title") for topic in _topics_in_use(study)},
         prompts={prompt.key: _prompt(prompt) for prompt in current_prompts(study)},
         recruitment_links=[_link(link) for link in study.recruitment_links.order_by("pk").prefetch_related("locales")],
@@ -60,16 +63,21 @@ def current_templates(study: Study) -> list[InstructionTemplate]:
     for template in study.instruction_templates.order_by("pk"):
         if template.key not in newest or template.version > newest[template.key].version:
             newest[template.key] = template
-    for key, is_current in study.recipes.values_list("parts__template__key", "is_current"):
-        (used if is_current else retired).add(key)
+    for *keys, is_current in study.recipes.values_list("parts__template__key", "parts__variants__template__key", "is_current"):
+        (used if is_current else retired).update(keys)
+    used.update(GenerationPolicy.objects.filter(study=study).values_list("judge_template__key", flat=True))
     return [template for key, template in newest.items() if key in used or key not in retired]
 
 
 def _models_in_use(study: Study) -> Iterable[ModelSpec]:
-    pairs = list(study.recipes.values_list("parts__model_spec_id", "is_current"))
-    used = {pk for pk, is_current in pairs if is_current}
-    retired = {pk for pk, is_current in pairs if not is_current}
-    return [spec for spec in study.model_specs.order_by("pk") if spec.pk in used or spec.pk not in retired]
+    rows = list(study.recipes.values_list("parts__model_spec_id", "parts__variants__model_spec_id", "is_current"))
+    used = {pk for *pks, is_current in rows for pk in pks if is_current}
+    retired = {pk for *pks, is_current in rows for pk in pks if not is_current}
+    for pks in GenerationPolicy.objects.filter(study=study).values_list("moderation_model_id", "judge_model_id"):
+        used.update(pks)
+    shown = [spec for spec in study.model_specs.order_by("pk") if spec.pk in used or spec.pk not in retired]
+    replacements = {spec.replacement_id for spec in shown} - {spec.pk for spec in shown} - {None}
+    return sorted([*shown, *study.model_specs.filter(pk__in=replacements)], key=lambda spec: spec.pk)
 
 
 def _topics_in_use(study: Study) -> Iterable[Topic]:
@@ -219,8 +227,14 @@ def _model(spec: ModelSpec) -> schema.ModelPart:
         api_key_variable=spec.api_key_variable,
         max_tokens=spec.max_tokens,
         timeout_seconds=spec.timeout_seconds,
+        structured_output=spec.structured_output,
+        concurrency=spec.concurrency,
+        requests_per_minute=spec.requests_per_minute,
+        tokens_per_minute=spec.tokens_per_minute,
         input_price=_number(spec.input_price),
         output_price=_number(spec.output_price),
+        budget=None if spec.budget is None else _number(spec.budget),
+        replacement=spec.replacement.key if spec.replacement else None,
     )
 
 
@@ -238,10 +252,37 @@ def _recipe(recipe: Recipe) -> schema.RecipePart:
                 model=part.model_spec.key,
                 template=part.template.key,
                 temperature=_number(part.temperature),
+                variants=[
+                    schema.VariantPart.model_construct(
+                        model=variant.model_spec.key if variant.model_spec else None,
+                        template=variant.template.key if variant.template else None,
+                    )
+                    for variant in part.variants.all()
+                ],
             )
             for part in recipe.parts.all()
         ],
     )
+
+
+def _generation(study: Study) -> schema.GenerationPart | None:
+    """None where every setting is the default, whether or not the study has a row for what it spent."""
+    policy = GenerationPolicy.objects.filter(study=study).select_related("moderation_model", "judge_model", "judge_template").first()
+    if policy is None:
+        return None
+    part = schema.GenerationPart.model_construct(
+        budget=None if policy.budget is None else _number(policy.budget),
+        min_words=policy.min_words,
+        max_words=policy.max_words,
+        max_length_ratio=_number(policy.max_length_ratio),
+        near_duplicate_similarity=_number(policy.near_duplicate_similarity),
+        diversity_floor=_number(policy.diversity_floor),
+        max_regenerations=policy.max_regenerations,
+        moderation_model=policy.moderation_model.key if policy.moderation_model else None,
+        judge_model=policy.judge_model.key if policy.judge_model else None,
+        judge_template=policy.judge_template.key if policy.judge_template else None,
+    )
+    return None if part == schema.GenerationPart() else part
 
 
 def _prompt(prompt: Prompt) -> schema.PromptPart:

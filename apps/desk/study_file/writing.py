@@ -75,8 +75,12 @@ def _item(item: BaseModel, depth: int) -> list[str]:
 
 
 def _flow(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(_flow(item) for item in value)}]"
+    if not isinstance(value, BaseModel | dict):
+        return _scalar(value)
     items = _items(value) if isinstance(value, BaseModel) else list(value.items())
-    return "{" + ", ".join(f"{_scalar(k)}: {_flow(v) if isinstance(v, dict) else _scalar(v)}" for k, v in items) + "}"
+    return "{" + ", ".join(f"{_scalar(k)}: {_flow(v)}" for k, v in items) + "}"
 
 
 def _text(start: str, text: str, depth: int) -> list[str]:

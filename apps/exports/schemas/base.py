@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-ColumnType = Literal["string", "bool", "int64", "list<string>", "list<int64>"]
+ColumnType = Literal["string", "bool", "int64", "float64", "list<string>", "list<int64>"]
 
-_PYTHON_TYPES: dict[str, type] = {"string": str, "bool": bool, "int64": int}
+_PYTHON_TYPES: dict[str, type] = {"string": str, "bool": bool, "int64": int, "float64": float}
 
 
 @dataclass(frozen=True)

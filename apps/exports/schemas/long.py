@@ -48,6 +48,23 @@ COMPARISONS = Table(
     ),
 )
 
+_CURATED = "Null: curated."
+# What is known of the call; candidates of one call share it, so tokens and cost are summed over attempts, never over candidates.
+_CALL = (
+    Column("template", "string", "Key of the instruction. Null: curated, or changed since.", True),
+    Column("template_version", "int64", "Version of the instruction. Null: curated, or changed since.", True),
+    Column("template_hash", "string", f"SHA-256 of the instruction. {_CURATED}", True),
+    Column("model_asked", "string", f"Model name as it was asked for. {_CURATED}", True),
+    Column("model_answered", "string", "Model name that the endpoint gave with its answer. Null: curated, or none given.", True),
+    Column("temperature", "float64", f"Temperature of the call. {_CURATED}", True),
+    Column("seed", "int64", f"Seed of the call. {_CURATED}", True),
+    Column("parameters", "string", f"All parameters of the call as JSON. {_CURATED}", True),
+    Column("input_tokens", "int64", "Tokens that the call read. Null: curated, or not told.", True),
+    Column("output_tokens", "int64", "Tokens that the call wrote. Null: curated, or not told.", True),
+    Column("cost", "float64", f"Price of the call in the currency of the study's prices. {_CURATED}", True),
+    Column("latency_ms", "int64", "Time from the call to its answer in milliseconds. Null: curated, or no answer.", True),
+)
+
 CANDIDATES = Table(
     "candidates",
     "one candidate that occurs in comparisons",
@@ -57,9 +74,50 @@ CANDIDATES = Table(
         Column("language", "string", "Language of the set."),
         Column("slot", "int64", "Generation slot, from 0; never the position on a screen."),
         Column("source", "string", "Sampling method, or “curated”."),
-        Column("model", "string", "Model name as the endpoint knows it. Null: curated.", True),
-        Column("template_hash", "string", "SHA-256 of the instruction that made it. Null: curated.", True),
+        Column("model", "string", "Model name as it was asked for. Null: curated.", True),
+        Column("attempt_id", "string", f"Pseudonym of the call that gave it; joins to attempts. {_CURATED}", True),
+        Column("attempt_number", "int64", f"Number of that call for its part of the recipe; 1 was the first. {_CURATED}", True),
+        Column("raw_output_sha256", "string", f"SHA-256 of what the call gave; the text stands in attempts. {_CURATED}", True),
+        *_CALL,
         Column("text", "string", "The candidate."),
+    ),
+)
+
+CANDIDATE_SETS = Table(
+    "candidate_sets",
+    "one candidate set that occurs in comparisons",
+    (
+        Column("candidate_set_id", "string", "Pseudonym of the set; unique in the file."),
+        Column("language", "string", "Language of the set."),
+        Column("recipe", "string", "Arm: key of the recipe."),
+        Column("recipe_version", "int64", "Version of the recipe."),
+        Column("k", "int64", "Number of candidates."),
+        Column("is_live", "bool", "True: made for one turn. False: made before fieldwork and shared."),
+        Column("seed", "int64", "Seed from which the seeds of its calls are drawn."),
+        Column("regenerations", "int64", "Times the whole set was made again for its diversity."),
+        Column("diversity", "float64", "1 − mean pairwise similarity, 0 to 1. Null: not measured.", True),
+        Column("similarity_measure", "string", "What measured the similarity. Null: not measured.", True),
+        Column("similarity", "string", "Matrix of pairwise similarities by slot, as JSON. Null: not measured.", True),
+        Column("was_reviewed", "bool", "Whether a reviewer looked at it and accepted it."),
+        Column("ready_at", "string", "When it was complete: ISO 8601 with offset.", True),
+    ),
+)
+
+ATTEMPTS = Table(
+    "attempts",
+    "one call to a model for a set that occurs in comparisons, failed ones too",
+    (
+        Column("attempt_id", "string", "Pseudonym of the call; unique in the file."),
+        Column("candidate_set_id", "string", "Pseudonym of the set it was made for."),
+        Column("part", "int64", "Order of the part of the recipe that asked."),
+        Column("method", "string", "Sampling method of that part."),
+        Column("attempt_number", "int64", "1 for the first call for the part."),
+        Column("state", "string", "How it ended.", False, ("CALLING", "SUCCEEDED", "FAILED")),
+        Column("error_code", "string", "Why it failed or was refused. Null: neither.", True),
+        *_CALL,
+        Column("raw_output", "string", "What the model gave, before cleaning. Null: nothing.", True),
+        Column("started_at", "string", "When it was made: ISO 8601 with offset."),
+        Column("finished_at", "string", "When its outcome was stored.", True),
     ),
 )
 
@@ -105,7 +163,7 @@ def annotators_table(question_codes: Iterable[str]) -> Table:
 def schema_for(question_codes: Iterable[str]) -> Schema:
     return Schema(
         name="long",
-        title="Long: comparisons, candidates, annotators and prompts, joined by pseudonyms",
+        title="Long: comparisons, candidates and how they were made, annotators and prompts, joined by pseudonyms",
         neutralises_csv=True,
-        tables=(COMPARISONS, CANDIDATES, annotators_table(question_codes), PROMPTS),
+        tables=(COMPARISONS, CANDIDATES, CANDIDATE_SETS, ATTEMPTS, annotators_table(question_codes), PROMPTS),
     )

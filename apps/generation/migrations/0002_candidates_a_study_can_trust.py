@@ -52,6 +52,19 @@ class Migration(migrations.Migration):
         ),
         migrations.AddField(
             model_name='generationattempt',
+            name='model_spec',
+            field=models.ForeignKey(help_text='The endpoint that was asked, and pays.', null=True, on_delete=django.db.models.deletion.PROTECT, related_name='attempts', to='generation.modelspec'),
+        ),
+        migrations.AddIndex(
+            model_name='generationattempt',
+            index=models.Index(fields=['model_spec', 'started_at'], name='attempt_by_endpoint'),
+        ),
+        migrations.AddIndex(
+            model_name='generationattempt',
+            index=models.Index(condition=models.Q(('state', 'CALLING')), fields=['model_spec'], name='attempt_in_flight'),
+        ),
+        migrations.AddField(
+            model_name='generationattempt',
             name='latency_ms',
             field=models.PositiveIntegerField(blank=True, null=True),
         ),

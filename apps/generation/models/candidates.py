@@ -91,6 +91,9 @@ class GenerationAttempt(models.Model):
 
     candidate_set = models.ForeignKey(CandidateSet, on_delete=models.PROTECT, related_name="attempts")
     recipe_part = models.ForeignKey(RecipePart, on_delete=models.PROTECT, related_name="attempts")
+    model_spec = models.ForeignKey(
+        ModelSpec, on_delete=models.PROTECT, null=True, related_name="attempts", help_text="The endpoint that was asked, and pays."
+    )
     number = models.PositiveSmallIntegerField(help_text="1 for the first call for this part of the set.")
     state = models.CharField(max_length=10, choices=State, default=State.CALLING)
     error_code = models.CharField(max_length=40, blank=True)
@@ -115,6 +118,10 @@ class GenerationAttempt(models.Model):
             models.CheckConstraint(
                 condition=Q(finished_at__isnull=True) | Q(finished_at__gte=F("started_at")), name="attempt_ends_after_start"
             ),
+        ]
+        indexes = [
+            models.Index(fields=["model_spec", "started_at"], name="attempt_by_endpoint"),
+            models.Index(fields=["model_spec"], condition=Q(state="CALLING"), name="attempt_in_flight"),
         ]
 
     def __str__(self) -> str:

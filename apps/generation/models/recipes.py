@@ -1,5 +1,8 @@
 """How candidates are made: models, instruction templates, and recipes that combine them."""
 
+from typing import Any
+
+from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator, RegexValidator, URLValidator
 from django.db import models
 
@@ -7,8 +10,27 @@ from apps.core.text import text_hash
 from apps.studies.models import Study
 
 
-class ModelSpec(models.Model):
+class KeepsItsCounters(models.Model):
+    """A row that people edit while workers count in it: saving a form must not carry old counters back."""
+
+    COUNTERS: tuple[str, ...] = ()
+
+    class Meta:
+        abstract = True
+
+    def save(self, *args: Any, **options: Any) -> None:
+        """Save all fields but the counters; services write those, by name or by a query."""
+        if not self._state.adding and options.get("update_fields") is None:
+            options["update_fields"] = [
+                field.name for field in self._meta.concrete_fields if not field.primary_key and field.name not in self.COUNTERS
+            ]
+        super().save(*args, **options)
+
+
+class ModelSpec(KeepsItsCounters):
     """A model behind an OpenAI-compatible endpoint. The key is named, never stored: it comes from the environment."""
+
+    COUNTERS = ("committed", "failures_in_row", "paused_until")
 
     study = models.ForeignKey(Study, on_delete=models.CASCADE, related_name="model_specs")
     key = models.SlugField(max_length=60)
@@ -66,6 +88,18 @@ class ModelSpec(models.Model):
 
     def __str__(self) -> str:
         return f"{self.key} ({self.model})"
+
+    def clean(self) -> None:
+        """Refuse an address that is never called. What a name stands for is vetted again at each call."""
+        super().clean()
+        if self.base_url:
+            # httpx2, which reads URLs as the calls do, takes half a second to import; no page but this form needs it.
+            from apps.core.outbound import OutboundRefused, check_saved_url
+
+            try:
+                check_saved_url(self.base_url)
+            except OutboundRefused as error:
+                raise ValidationError({"base_url": str(error)}) from error
 
 
 class InstructionTemplate(models.Model):
@@ -163,8 +197,10 @@ class RecipePartVariant(models.Model):
         return f"variant {self.order} of {self.recipe_part}"
 
 
-class GenerationPolicy(models.Model):
+class GenerationPolicy(KeepsItsCounters):
     """What a study demands of its candidate sets and may spend on them. A study without a row has the defaults."""
+
+    COUNTERS = ("committed",)
 
     study = models.OneToOneField(Study, on_delete=models.CASCADE, related_name="generation_policy")
     budget = models.DecimalField(

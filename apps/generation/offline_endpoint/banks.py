@@ -1,6 +1,7 @@
 """The banks of hand-written answers, and which of them answer a request."""
 
 import hashlib
+import json
 import re
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,6 +14,13 @@ from apps.core.text import fingerprint
 
 BANKS_DIR = Path(__file__).parent / "banks"
 MARKER = "[[answer]]"
+# What the rubric of a judge and the instruction to moderation ask for by name; no other instruction does.
+JUDGE_KEYS = ("traditional_secular", "survival_self_expression")
+MODERATION_KEYS = ('"allowed"', '"category"')
+# A text that holds this word is not allowed, so that a person can walk the refused path of a demonstration study.
+REFUSED_WORD = "grizzlebark"
+MODEL = "polyphony-offline"
+UNLABELLED_MODEL = f"{MODEL}-unlabelled"
 _DEVANAGARI = re.compile("[\u0900-\u097f]")
 # The C loader reads the banks in a tenth of the time; not every build of PyYAML has it.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -32,6 +40,7 @@ class Banks:
     def __init__(self, documents: list[dict[str, Any]]) -> None:
         self._known: dict[str, tuple[str, Answers]] = {}
         self._replies: dict[str, Answers] = {}
+        self.labels: dict[str, tuple[float, float]] = {}
         for document in documents:
             language = document["language"]
             replies = document["offline_replies"]
@@ -39,6 +48,8 @@ class Banks:
             for entry in document["answers"].values():
                 answers = Answers(tuple(answer["text"] for answer in entry["negatively_correlated"]), (entry["default"]["text"],))
                 self._known[fingerprint(entry["prompt"])] = (language, answers)
+                for answer in [*entry["negatively_correlated"], entry["default"]]:
+                    self.labels[fingerprint(answer["text"])] = tuple(float(answer["values"][key]) for key in JUDGE_KEYS)
 
     @property
     def languages(self) -> frozenset[str]:
@@ -47,6 +58,21 @@ class Banks:
     @property
     def size(self) -> int:
         return len(self._known)
+
+    def judge(self, *, system: str, messages: list[str]) -> tuple[str, str] | None:
+        """The JSON answer to a judge's or a moderator's question and the model's name; None where `system` asks for neither.
+
+        A judge's answer is the label written by hand beside the text, or 0.5 and 0.5 by another model name where there is none.
+        """
+        last = messages[-1] if messages else ""
+        if all(key in system for key in JUDGE_KEYS):
+            label = self.labels.get(fingerprint(_field(last, "answer")))
+            scores = dict(zip(JUDGE_KEYS, label or (0.5, 0.5), strict=True))
+            return json.dumps(scores), MODEL if label else UNLABELLED_MODEL
+        if all(key in system for key in MODERATION_KEYS):
+            allowed = REFUSED_WORD not in last.casefold()
+            return json.dumps({"allowed": allowed, "category": "" if allowed else "test word"}), MODEL
+        return None
 
     def answer(self, *, system: str, messages: list[str], seed: int) -> list[str] | str:
         """The answers to the last of the user's `messages`: a list where the instruction asks for marked ones, else one text.
@@ -72,6 +98,15 @@ class Banks:
             return "hi"
         latin = tuple(sorted(self._replies.keys() - {"hi"}))
         return latin[0] if len(latin) == 1 else _classify(text, latin)
+
+
+def _field(question: str, name: str) -> str:
+    """A text in the JSON object that a judge is given; empty where there is none."""
+    try:
+        value = json.loads(question)[name]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return ""
+    return value if isinstance(value, str) else ""
 
 
 def load_banks(folder: Path) -> Banks:

@@ -13,9 +13,8 @@ from dataclasses import asdict, dataclass, fields
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from apps.generation.offline_endpoint.banks import MARKER, Banks
+from apps.generation.offline_endpoint.banks import MARKER, MODEL, Banks
 
-MODEL = "polyphony-offline"
 MODES = ("ok", "truncated", "malformed", "html", "empty", "duplicate", "collision", "wrong_count", "huge")
 MAX_BODY_BYTES = 1024 * 1024
 MAX_HANG_SECONDS = 300.0
@@ -178,10 +177,14 @@ class _Handler(BaseHTTPRequestHandler):
         system = "\n".join(message["content"] for message in messages if message.get("role") == "system")
         asked = [message["content"] for message in messages if message.get("role") == "user"]
         seed = body.get("seed")
-        answer = self.server.banks.answer(system=system, messages=asked, seed=seed if isinstance(seed, int) else 0)
-        if switches.mode == "collision" and isinstance(answer, str):
+        judged = self.server.banks.judge(system=system, messages=asked)
+        model = str(body.get("model") or MODEL) if judged is None else judged[1]
+        answer = judged[0] if judged else self.server.banks.answer(system=system, messages=asked, seed=seed if isinstance(seed, int) else 0)
+        if judged is None and switches.mode == "collision" and isinstance(answer, str):
             # The balanced answer is then one of those that the other part of the recipe got.
             answer = self.server.banks.answer(system=f"{MARKER} 1", messages=asked, seed=0)[0]
+        if isinstance(answer, list) and switches.mode == "ok" and _wants_json(body):
+            answer = json.dumps({"answers": answer}, ensure_ascii=False)
         text = _spoilt(answer, switches.mode)
         finish_reason = "stop"
         if switches.mode == "truncated":
@@ -193,7 +196,7 @@ class _Handler(BaseHTTPRequestHandler):
                 "id": "chatcmpl-offline",
                 "object": "chat.completion",
                 "created": int(time.time()),
-                "model": str(body.get("model") or MODEL),
+                "model": model,
                 "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish_reason}],
                 "usage": {"prompt_tokens": tokens_in, "completion_tokens": tokens_out, "total_tokens": tokens_in + tokens_out},
             }
@@ -241,6 +244,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.flush()
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
+
+
+def _wants_json(body: dict[str, Any]) -> bool:
+    """Whether the request asks for a JSON object with `answers` by its response format."""
+    wanted = body.get("response_format")
+    return isinstance(wanted, dict) and wanted.get("type") in ("json_schema", "json_object")
 
 
 def _spoilt(answer: list[str] | str, mode: str) -> str:

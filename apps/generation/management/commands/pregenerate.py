@@ -5,15 +5,26 @@ import time
 from argparse import ArgumentParser
 from collections import Counter
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 from tqdm import tqdm
 
-from apps.generation.models import CandidateSet, GenerationAttempt
-from apps.generation.selectors import generation_progress
-from apps.generation.services import enqueue_pending, request_sets_for_study, retry_failed_sets
+from apps.generation.models import CandidateSet, GenerationAttempt, GenerationPolicy, ModelSpec
+from apps.generation.policies import policy_of
+from apps.generation.selectors import generation_progress, resting_endpoints, sets_in_work
+from apps.generation.services import (
+    cancel_generation,
+    enqueue_pending,
+    estimate_generation,
+    pause_generation,
+    request_sets_for_study,
+    resume_generation,
+    retry_failed_sets,
+)
+from apps.generation.services.estimating import RULE
 from apps.studies.models import Study
 
 POLL_SECONDS = 0.5
@@ -27,13 +38,33 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("study", help="Slug of the study.")
         parser.add_argument("--no-wait", action="store_true", help="Enqueue the sets and return at once.")
-        parser.add_argument("--retry-failed", action="store_true", help="Try sets again that failed before.")
+        parser.add_argument("--retry-failed", action="store_true", help="Try sets again that failed or were cancelled before.")
+        steering = parser.add_mutually_exclusive_group()
+        steering.add_argument("--dry-run", action="store_true", help="Estimate calls, tokens, cost and time; make nothing.")
+        steering.add_argument("--pause", action="store_true", help="Let the workers finish what they began and begin nothing new.")
+        steering.add_argument("--resume", action="store_true", help="Go on after --pause.")
+        steering.add_argument("--cancel", action="store_true", help="Give up the waiting sets; --retry-failed brings them back.")
 
     def handle(self, *, study: str, no_wait: bool, retry_failed: bool, **options: Any) -> None:
         row = Study.objects.filter(slug=study).first()
         if row is None:
             known = ", ".join(Study.objects.order_by("slug").values_list("slug", flat=True)) or "none; load one with manage.py load_study"
             raise CommandError(f"There is no study {study!r}. Studies: {known}.")
+        if options["dry_run"]:
+            self._estimate(row)
+            return
+        if options["pause"]:
+            pause_generation(study=row)
+            self.stdout.write(f"{study} rests: sets being made are finished, no other is begun. `pregenerate {study} --resume` goes on.")
+            return
+        if options["cancel"]:
+            count = cancel_generation(study=row)
+            self.stdout.write(f"{count} waiting candidate sets cancelled. `pregenerate {study} --retry-failed` brings them back.")
+            return
+        if options["resume"]:
+            resume_generation(study=row)
+        elif policy_of(row).is_paused:
+            raise CommandError(f"The pre-generation of {study} is paused. Go on with `manage.py pregenerate {study} --resume`.")
         requested = request_sets_for_study(study=row)
         for text in requested.missing_texts:
             self.stderr.write(f"No text, so no candidates: prompt {text}.")
@@ -51,27 +82,45 @@ class Command(BaseCommand):
             raise CommandError("Stopped watching; the workers go on. The same command shows the progress again.", returncode=130) from None
         self._summarise(row, requested.ids)
 
+    def _estimate(self, study: Study) -> None:
+        estimate = estimate_generation(study=study)
+        self.stdout.write(f"{estimate.sets} candidate sets to make with {estimate.calls} calls:")
+        for row in estimate.endpoints.values():
+            self.stdout.write(
+                f"  {row.model_spec.key}: {row.calls} calls, {row.input_tokens:,.0f} tokens in, {row.output_tokens:,.0f} out, "
+                f"cost {row.cost:.2f} (at most {row.highest_cost:.2f}), {_duration(row.seconds)}"
+            )
+        if estimate.unanswerable:
+            self.stdout.write(f"{estimate.unanswerable} sets cannot be asked for: an instruction or a variant of their recipe is missing.")
+        self.stdout.write(f"In all: cost {estimate.cost:.2f} (at most {estimate.highest_cost:.2f}), about {_duration(estimate.seconds)}.")
+        self._compare("the study", policy_of(study), estimate.cost)
+        for row in estimate.endpoints.values():
+            self._compare(f"endpoint {row.model_spec.key}", row.model_spec, row.cost)
+        self.stdout.write(RULE)
+
+    def _compare(self, name: str, purse: GenerationPolicy | ModelSpec, cost: Decimal) -> None:
+        if purse.budget is not None:
+            left = max(purse.budget - purse.committed, Decimal(0))
+            word = "is enough for the estimate" if left >= cost else "is NOT enough"
+            self.stdout.write(f"Budget of {name}: {left:.2f} of {purse.budget:.2f} left; it {word}.")
+
     def _wait(self, study: Study, wanted: frozenset[int]) -> None:
-        """Show progress until every wanted set is READY or FAILED."""
+        """Show progress until no wanted set is in the workers' hands."""
         changed_at, before, told = time.monotonic(), len(wanted), False
         with tqdm(total=len(wanted), unit="set", desc=f"Candidates of {study.slug}", file=sys.stderr) as bar:
             while True:
-                open_ids = set(
-                    CandidateSet.objects.filter(recipe__study=study, state__in=[STATE.PENDING, STATE.GENERATING]).values_list(
-                        "pk", flat=True
-                    )
-                )
-                left = len(open_ids & wanted)
+                left = len(set(sets_in_work(study).values_list("pk", flat=True)) & wanted)
+                bar.set_postfix_str("; ".join(resting_endpoints(study, timezone.now())), refresh=False)
                 bar.update(len(wanted) - left - bar.n)
-                if not left:
+                if not left or policy_of(study).is_paused:
                     return
                 if left != before or self._work_is_going_on(study):
                     changed_at, before, told = time.monotonic(), left, False
                 elif not told and time.monotonic() - changed_at >= NO_WORKER_SECONDS:
                     told = True
                     bar.write(
-                        f"Nothing was claimed for {NO_WORKER_SECONDS} s: no worker seems to be running. Start one with "
-                        "`celery -A annotation_site worker -B -Q interactive,bulk,maintenance`; this command waits.",
+                        f"Nothing was claimed for {NO_WORKER_SECONDS} s: no worker seems to be running. Start one with `celery -A "
+                        "annotation_site worker -B -P threads --concurrency 32 -Q interactive,maintenance,bulk`; this command waits.",
                         file=sys.stderr,
                     )
                 time.sleep(POLL_SECONDS)
@@ -80,7 +129,7 @@ class Command(BaseCommand):
         now = timezone.now()
         held = CandidateSet.objects.filter(recipe__study=study, state=STATE.GENERATING, claimed_until__gte=now)
         recent = GenerationAttempt.objects.filter(candidate_set__recipe__study=study, started_at__gte=now - timedelta(seconds=2))
-        return held.exists() or recent.exists()
+        return held.exists() or recent.exists() or bool(resting_endpoints(study, now))
 
     def _summarise(self, study: Study, wanted: frozenset[int]) -> None:
         sets = CandidateSet.objects.filter(recipe__study=study).exclude(state=STATE.READY)
@@ -90,9 +139,22 @@ class Command(BaseCommand):
             f"{len(wanted) - reasons.total()} of {len(wanted)} candidate sets ready. All calls of this study so far: {progress.calls}"
             f" ({progress.failed_calls} failed), {progress.input_tokens} tokens in, {progress.output_tokens} out, cost {progress.cost:.2f}."
         )
+        for line in resting_endpoints(study, timezone.now()):
+            self.stdout.write(f"Circuit breaker: {line}.")
+        if policy_of(study).is_paused:
+            raise CommandError(f"The pre-generation was paused. Go on with `manage.py pregenerate {study.slug} --resume`.")
         if reasons:
             counts = ", ".join(f"{count} × {code}" for code, count in reasons.most_common())
-            raise CommandError(
-                f"{reasons.total()} candidate sets failed: {counts}. The attempts of a set, in the admin, say more. "
-                f"Mend the cause, then run `manage.py pregenerate {study.slug} --retry-failed`."
+            way_on = (
+                "Raise the budget; the workers then go on by themselves."
+                if set(reasons) == {"budget_exhausted"}
+                else f"Mend the cause, then run `manage.py pregenerate {study.slug} --retry-failed`."
             )
+            raise CommandError(
+                f"{reasons.total()} candidate sets failed: {counts}. The attempts of a set, in the admin, say more. {way_on}"
+            )
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{seconds:.0f} s" if seconds < 120 else f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"

@@ -1,0 +1,450 @@
+"""Make one candidate set: claim it, call for what is missing, judge it, store it."""
+
+import random
+import statistics
+import time
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+from itertools import combinations
+
+from django.db import transaction
+
+from apps.core.errors import DomainError
+from apps.core.text import count_words, fingerprint
+from apps.generation import moderation
+from apps.generation.acceptance import AnswerRefused, Finding, SetReport, examine_answers, examine_set
+from apps.generation.client import Completion, EndpointError, complete
+from apps.generation.methods import METHODS
+from apps.generation.methods.base import Call, fit_context
+from apps.generation.models import Candidate, CandidateSet, GenerationAttempt, GenerationPolicy, ModelSpec, RecipePart, Verdict
+from apps.generation.policies import policy_of
+from apps.generation.selectors import BUDGET_EXHAUSTED, NEVER
+from apps.generation.services import spending, throttling
+from apps.generation.services.claiming import MAX_FAILURES, Claim, ClaimLost, claim_set, close_calls, heartbeat
+from apps.generation.services.requesting import number_from
+from apps.generation.services.spending import BudgetExhausted, BudgetInUse
+from apps.generation.services.throttling import EndpointPaused, MustWait
+
+# How long a worker's thread waits for a place at an endpoint before it puts the set back.
+PATIENCE_SECONDS = 20.0
+# From this failure on, a live turn asks the replacement endpoint.
+FAILURES_BEFORE_REPLACEMENT = 2
+
+_State = GenerationAttempt.State
+
+
+class Outcome(StrEnum):
+    """What one run of `generate_set` came to."""
+
+    NOT_CLAIMED = "NOT_CLAIMED"
+    READY = "READY"
+    RETRY = "RETRY"
+    WAITING = "WAITING"
+    HELD = "HELD"
+    FAILED = "FAILED"
+
+
+class SetRefused(DomainError):
+    """The parts are each fine and do not fit together. `attempts` are those to ask again."""
+
+    def __init__(self, code: str, message: str, *, attempts: Iterable[GenerationAttempt] = ()) -> None:
+        super().__init__(message)
+        self.code = code
+        self.attempts = list(attempts)
+
+
+class TooAlike(SetRefused):
+    """The set is below the study's diversity floor: all of it is made again, a bounded number of times."""
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """One answer of the set under way: whose it is and where it came from."""
+
+    text: str
+    part: RecipePart
+    attempt: GenerationAttempt
+
+
+def generate_set(*, candidate_set_id: int, now: datetime, claim_token: uuid.UUID | None = None) -> Outcome:
+    """Make the candidates of one set, if nobody else is making them.
+
+    Where the study names a moderation endpoint, a live message is shown to it before the first call and the answers before they count.
+
+    1. Claim by one conditional UPDATE: a PENDING set that is due, or a GENERATING one whose lease ran out (its worker
+       died: that counts as a failure, and calls it left in flight are closed). A heartbeat renews the short lease.
+    2. Outside any transaction, for each answer that no earlier succeeded attempt covers: in one transaction check the claim, find a
+       place at the endpoint, hold the call's highest cost and store an attempt (CALLING); call; settle and store what came back with the
+       verdicts on it. One failure ends the run; what succeeded stays.
+    3. In one transaction: check that the claim still holds, store exactly k distinct candidates with slots numbered over the parts and
+       the measured similarity, mark READY. What does not fit together is asked again, by attempt; a set below the diversity floor
+       is made again whole, at most `max_regenerations` times, then HELD (a live one FAILED: a person is waiting).
+    4. On failure: count it, wait (exponential with jitter, at least what the endpoint asked for), PENDING again; after four, FAILED.
+       No place within 20 s and no money are no failures: the set goes back to PENDING with the reason (a live one without money is FAILED).
+
+    A run that finds the set claimed, finished or taken over changes nothing. `claim_token` lets the caller name its own claim.
+    """
+    claim = claim_set(candidate_set_id, claim_token or uuid.uuid4(), now)
+    if claim is None:
+        return Outcome.NOT_CLAIMED
+    with heartbeat.keeping(claim):
+        try:
+            return _make(claim, policy_of(claim.candidate_set.recipe.study))
+        except ClaimLost:
+            return Outcome.NOT_CLAIMED
+
+
+def record_unexpected_failure(*, candidate_set_id: int, claim_token: uuid.UUID, now: datetime) -> None:
+    """Count an error that nobody foresaw as a failure of the set, so that a set which breaks its workers stops in the end."""
+    candidate_set = CandidateSet.objects.select_related("recipe").get(pk=candidate_set_id)
+    try:
+        _record_failure(Claim(candidate_set, claim_token, now), "unexpected_error")
+    except ClaimLost:
+        return
+
+
+def _make(claim: Claim, policy: GenerationPolicy) -> Outcome:
+    """Steps 2 to 4 of `generate_set`. Raises `ClaimLost`."""
+    try:
+        moderation.moderate_message(claim.candidate_set)
+        while True:
+            for part in claim.parts:
+                _ask_for_part(claim, part, policy)
+            try:
+                return _finish(claim, policy)
+            except TooAlike as error:
+                if not _begin_again(claim, error, policy):
+                    return _record_failure(claim, error.code, final=True) if claim.candidate_set.is_live else Outcome.HELD
+    except ClaimLost:
+        raise
+    except SetRefused as error:
+        _refuse_attempts(error)
+        return _record_failure(claim, error.code)
+    except moderation.MessageNotAllowed as error:
+        return _record_failure(claim, error.code, final=True)
+    except BudgetExhausted as error:
+        if claim.candidate_set.is_live:
+            return _record_failure(claim, error.code, final=True)
+        return _put_back(claim, error.code, retry_at=NEVER)
+    except MustWait as error:
+        if claim.candidate_set.is_live and isinstance(error, EndpointPaused):
+            # A person is waiting: a few tries, then their page offers a way on.
+            return _record_failure(claim, error.code)
+        jitter = timedelta(seconds=_random(claim.candidate_set, "place").uniform(0, 3))
+        return _put_back(claim, error.code, retry_at=error.until + jitter)
+    except DomainError as error:
+        return _record_failure(claim, error.code, retry_after=getattr(error, "retry_after", None))
+
+
+# --- Calls ------------------------------------------------------------------------------------------------------------
+
+
+def _ask_for_part(claim: Claim, part: RecipePart, policy: GenerationPolicy) -> None:
+    """Make the calls of `part` that no succeeded attempt covers. Raises what made one fail."""
+    method = METHODS[part.method]
+    covered = _covered(claim.candidate_set, part)
+    for place, planned in enumerate(method.calls(part)):
+        if place in covered:
+            continue
+        call = replace(planned, model_spec=_endpoint(claim, planned.model_spec))
+        messages, dropped = fit_context(
+            method.messages(call, language=claim.candidate_set.language, conversation=claim.candidate_set.messages)
+        )
+        response_format = method.response_format(call)
+        parameters = {
+            "model": call.model_spec.model,
+            "call": place,
+            "count": call.count,
+            "max_tokens": call.model_spec.max_tokens,
+            "temperature": call.temperature,
+            "structured_output": response_format is not None,
+            "most_tokens": spending.most_input_tokens(messages, response_format) + call.model_spec.max_tokens,
+            "exchanges_dropped": dropped,
+        }
+        attempt = _begin_attempt(claim, part, call, parameters, spending.highest_price(call.model_spec, messages, response_format))
+        try:
+            completion = complete(
+                model_spec=call.model_spec,
+                messages=messages,
+                temperature=call.temperature,
+                seed=attempt.parameters["seed"],
+                response_format=response_format,
+            )
+        except EndpointError as error:
+            _end_attempt(claim, call, attempt, error=error, completion=error.completion)
+            raise
+        findings: list[Finding] = []
+        try:
+            answers = method.parse(completion.text, call=call)
+            findings = examine_answers(answers, language=claim.candidate_set.language, policy=policy)
+            refusing = next((finding for finding in findings if finding.refuses), None)
+            if refusing is not None:
+                raise AnswerRefused(refusing.check_name, refusing.detail or f"The answer did not pass the check {refusing.check_name}.")
+        except AnswerRefused as error:
+            _end_attempt(claim, call, attempt, error=error, completion=completion, findings=findings)
+            raise
+        _end_attempt(claim, call, attempt, error=None, completion=completion, findings=findings)
+
+
+def _endpoint(claim: Claim, model_spec: ModelSpec) -> ModelSpec:
+    """The endpoint to ask: for a live turn the replacement, where there is one and the first failed twice or rests."""
+    candidate_set = claim.candidate_set
+    replacement = model_spec.replacement
+    if not candidate_set.is_live or replacement is None:
+        return model_spec
+    paused_until = ModelSpec.objects.values_list("paused_until", flat=True).get(pk=model_spec.pk)
+    rests = paused_until is not None and paused_until > claim.now()
+    return replacement if rests or candidate_set.failures >= FAILURES_BEFORE_REPLACEMENT else model_spec
+
+
+def _covered(candidate_set: CandidateSet, part: RecipePart) -> dict[int, GenerationAttempt]:
+    """The succeeded attempts of `part` by the place of the call that they answer."""
+    rows = candidate_set.attempts.filter(recipe_part=part, state=_State.SUCCEEDED).select_related("model_spec").order_by("number")
+    found: dict[int, GenerationAttempt] = {}
+    for row in rows:
+        found.setdefault(row.parameters.get("call", len(found)), row)
+    return found
+
+
+def _begin_attempt(claim: Claim, part: RecipePart, call: Call, parameters: dict[str, object], reserved: Decimal) -> GenerationAttempt:
+    """A stored attempt with a place at the endpoint and its highest cost held. Raises `MustWait`, `BudgetExhausted`, `ClaimLost`."""
+    gives_up = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        claim.expects_call(call.model_spec.timeout_seconds)
+        try:
+            return _store_attempt(claim, part, call, parameters, reserved)
+        except MustWait as wait:
+            seconds = (wait.until - claim.now()).total_seconds()
+            if seconds > gives_up - time.monotonic():
+                raise
+            throttling.wait_for_place(max(0.05, seconds))
+
+
+def _store_attempt(claim: Claim, part: RecipePart, call: Call, parameters: dict[str, object], reserved: Decimal) -> GenerationAttempt:
+    """One short transaction: the set's row, the purses, the attempt, in this order of locks."""
+    with transaction.atomic():
+        candidate_set = claim.lock()
+        now = claim.now()
+        policy, model_spec = spending.lock_purses(claim.candidate_set.recipe.study_id, call.model_spec.pk)
+        throttling.check_place(model_spec, is_live=candidate_set.is_live, tokens=int(str(parameters["most_tokens"])), now=now)
+        try:
+            spending.reserve(policy, model_spec, reserved)
+        except BudgetInUse as error:
+            raise MustWait(str(error), until=now + throttling.POLL) from error
+        earlier = candidate_set.attempts.filter(recipe_part=part).order_by("-number").first()
+        number = earlier.number + 1 if earlier else 1
+        attempt = GenerationAttempt.objects.create(
+            candidate_set=candidate_set,
+            recipe_part=part,
+            model_spec=call.model_spec,
+            number=number,
+            template_hash=call.template.hash_in(candidate_set.language),
+            parameters={**parameters, "seed": number_from(candidate_set.seed, part.order, number) % 2**31},
+            reserved=reserved,
+            started_at=now,
+        )
+        if claim.candidate_set.error_code == BUDGET_EXHAUSTED:
+            # There is money again: the others of the recipe that waited for it are due.
+            CandidateSet.objects.filter(
+                recipe=candidate_set.recipe_id, state=CandidateSet.State.PENDING, error_code=BUDGET_EXHAUSTED, retry_at=NEVER
+            ).update(error_code="", retry_at=now)
+            claim.candidate_set.error_code = ""
+        return attempt
+
+
+def _end_attempt(
+    claim: Claim,
+    call: Call,
+    attempt: GenerationAttempt,
+    *,
+    error: DomainError | None,
+    completion: Completion | None,
+    findings: Iterable[Finding] = (),
+) -> None:
+    """Settle the call and store what came of it. Raises `ClaimLost` if the set was taken over or erased meanwhile; then only the
+    figures are kept.
+    """
+    with transaction.atomic():
+        candidate_set = CandidateSet.objects.select_for_update().get(pk=claim.candidate_set.pk)
+        policy, model_spec = spending.lock_purses(claim.candidate_set.recipe.study_id, call.model_spec.pk)
+        row = GenerationAttempt.objects.select_for_update().get(pk=attempt.pk)
+        now = claim.now()
+        cost = spending.cost_of(model_spec, row.reserved, completion=completion, error=error)
+        if row.state == _State.CALLING or completion is not None:
+            spending.settle(policy, model_spec, row, cost)
+            row.cost = cost
+        throttling.note_outcome(model_spec, error, now=now)
+        held = claim.holds(candidate_set)
+        if completion is not None:
+            row.model_answered, row.latency_ms = completion.model, round(completion.latency_seconds * 1000)
+            row.input_tokens, row.output_tokens = completion.input_tokens, completion.output_tokens
+            row.raw_output = completion.text if held else row.raw_output
+        outcome = error if held else ClaimLost("The set was taken over or erased while the call ran.")
+        if row.state == _State.CALLING:
+            row.state = _State.FAILED if outcome else _State.SUCCEEDED
+            row.error_code, row.error_detail = (outcome.code[:40], str(outcome)[:500]) if outcome else ("", "")
+            row.finished_at = max(now, row.started_at)
+        row.save()
+        if held:
+            Verdict.objects.bulk_create(_verdict(row.candidate_set_id, row.pk, finding) for finding in findings)
+    throttling.tell_place_freed()
+    if not held:
+        raise ClaimLost(f"{candidate_set} was taken over")
+
+
+def _verdict(candidate_set_id: int, attempt_id: int | None, finding: Finding) -> Verdict:
+    """`slot` of a verdict on an attempt counts within that attempt's output."""
+    return Verdict(
+        candidate_set_id=candidate_set_id,
+        attempt_id=attempt_id,
+        slot=finding.slot,
+        check_name=finding.check_name[:40],
+        passed=finding.passed,
+        figure=finding.figure,
+        detail=finding.detail[:300],
+    )
+
+
+# --- The set as a whole -----------------------------------------------------------------------------------------------
+
+
+def _finish(claim: Claim, policy: GenerationPolicy) -> Outcome:
+    """Store the candidates and mark the set READY. Raises `SetRefused`, `TooAlike` or `ClaimLost` and makes nothing visible."""
+    pieces = _pieces(claim)
+    if len(pieces) != claim.candidate_set.k:
+        raise SetRefused("recipe_changed", f"The recipe makes {len(pieces)} candidates, the set wants {claim.candidate_set.k}.")
+    report = examine_set([piece.text for piece in pieces], language=claim.candidate_set.language, policy=policy)
+    refusal = _refusal(pieces, report, policy)
+    with transaction.atomic():
+        row = claim.lock()
+        Verdict.objects.bulk_create(_verdict(row.pk, None, finding) for finding in report.findings)
+        row.diversity, row.similarity = report.diversity, {"measure": report.measure, "matrix": report.similarity}
+        if refusal is None:
+            Candidate.objects.bulk_create(
+                Candidate(
+                    candidate_set=row,
+                    slot=slot,
+                    text=piece.text,
+                    text_fingerprint=fingerprint(piece.text),
+                    source=piece.part.method,
+                    model_spec=piece.attempt.model_spec,
+                    attempt=piece.attempt,
+                )
+                for slot, piece in enumerate(pieces)
+            )
+            row.state, row.ready_at, row.error_code = CandidateSet.State.READY, claim.now(), ""
+            row.claim_token, row.claimed_until = None, None
+        row.save(update_fields=["state", "ready_at", "error_code", "claim_token", "claimed_until", "diversity", "similarity"])
+    if refusal is not None:
+        raise refusal
+    return Outcome.READY
+
+
+def _pieces(claim: Claim) -> list[_Piece]:
+    """The answers of the set in the order of their slots.
+
+    Raises `SetRefused` where two are the same text, moderation refuses one or a rule became stricter, and what the moderation call
+    raises; the answers then wait for it and are not asked for again.
+    """
+    pieces: list[_Piece] = []
+    seen: set[str] = set()
+    for part in claim.parts:
+        method = METHODS[part.method]
+        covered = _covered(claim.candidate_set, part)
+        for place, planned in enumerate(method.calls(part)):
+            attempt = covered[place]
+            try:
+                texts = method.parse(attempt.raw_output, call=replace(planned, model_spec=attempt.model_spec or planned.model_spec))
+                moderation.moderate_answers(claim.candidate_set, texts)
+            except AnswerRefused as error:
+                raise SetRefused(error.code, str(error), attempts=[attempt]) from error
+            prints = {fingerprint(text) for text in texts}
+            if not seen.isdisjoint(prints):
+                raise SetRefused("duplicate_answers", "The answer equals one of another part of the set.", attempts=[attempt])
+            seen |= prints
+            pieces += [_Piece(text, part, attempt) for text in texts]
+    return pieces
+
+
+def _refusal(pieces: list[_Piece], report: SetReport, policy: GenerationPolicy) -> SetRefused | None:
+    """What is wrong with the set as a whole and the attempts to ask again for it: the later of two that are alike, the odd length."""
+    refusing = {finding.check_name: finding for finding in report.findings if finding.refuses}
+    if not refusing:
+        return None
+    if "near_duplicate" in refusing:
+        limit = float(policy.near_duplicate_similarity)
+        later = [pieces[j].attempt for i, j in combinations(range(len(pieces)), 2) if report.similarity[i][j] >= limit]
+        return SetRefused("near_duplicate", refusing["near_duplicate"].detail, attempts=later[:1])
+    if "length_ratio" in refusing:
+        words = [count_words(piece.text) for piece in pieces]
+        middle = statistics.median(words)
+        odd = max(range(len(pieces)), key=lambda slot: abs(words[slot] - middle))
+        return SetRefused("length_ratio", refusing["length_ratio"].detail, attempts=[pieces[odd].attempt])
+    name, finding = next(iter(refusing.items()))
+    every = {piece.attempt.pk: piece.attempt for piece in pieces}.values()
+    return (TooAlike if name == "diversity" else SetRefused)(name, finding.detail, attempts=every)
+
+
+def _refuse_attempts(error: SetRefused) -> None:
+    """Let the next run ask again. What came back and what it cost stay stored."""
+    GenerationAttempt.objects.filter(pk__in=[attempt.pk for attempt in error.attempts]).update(
+        state=_State.FAILED, error_code=error.code[:40], error_detail=str(error)[:500]
+    )
+
+
+def _begin_again(claim: Claim, error: TooAlike, policy: GenerationPolicy) -> bool:
+    """Plan the set anew, or hold it once it was made anew `max_regenerations` times. Raises `ClaimLost`."""
+    with transaction.atomic():
+        row = claim.lock()
+        again = row.regenerations < policy.max_regenerations
+        if again:
+            row.regenerations += 1
+            _refuse_attempts(error)
+        elif not row.is_live:
+            row.state, row.error_code, row.claim_token, row.claimed_until = CandidateSet.State.HELD, error.code, None, None
+        row.save(update_fields=["state", "regenerations", "error_code", "claim_token", "claimed_until"])
+    return again
+
+
+# --- Giving the set back ----------------------------------------------------------------------------------------------
+
+
+def _record_failure(claim: Claim, code: str, *, retry_after: float | None = None, final: bool = False) -> Outcome:
+    """Count a failure of the set and plan the next try, or give up. Raises `ClaimLost`."""
+    with transaction.atomic():
+        row = claim.lock()
+        now = claim.now()
+        close_calls(row.attempts.all(), code, now=now)
+        row.failures += 1
+        row.error_code = code[:40]
+        row.claim_token, row.claimed_until = None, None
+        if final or row.failures >= MAX_FAILURES:
+            row.state, row.retry_at = CandidateSet.State.FAILED, None
+        else:
+            row.state, row.retry_at = CandidateSet.State.PENDING, now + max(_backoff(row), timedelta(seconds=retry_after or 0))
+        row.save(update_fields=["state", "failures", "error_code", "claim_token", "claimed_until", "retry_at"])
+    return Outcome.FAILED if row.state == CandidateSet.State.FAILED else Outcome.RETRY
+
+
+def _put_back(claim: Claim, code: str, *, retry_at: datetime) -> Outcome:
+    """PENDING again until `retry_at`, without counting a failure. Raises `ClaimLost`."""
+    with transaction.atomic():
+        row = claim.lock()
+        row.state, row.error_code, row.retry_at = CandidateSet.State.PENDING, code, retry_at
+        row.claim_token, row.claimed_until = None, None
+        row.save(update_fields=["state", "error_code", "retry_at", "claim_token", "claimed_until"])
+    return Outcome.WAITING
+
+
+def _backoff(row: CandidateSet) -> timedelta:
+    """1, 2, 4 s for a live set, 5, 10, 20 s for others, each times 0.5 to 1.5 so that sets which failed together come back apart."""
+    return timedelta(seconds=(1 if row.is_live else 5) * 2 ** (row.failures - 1) * _random(row, row.failures).uniform(0.5, 1.5))
+
+
+def _random(row: CandidateSet, *parts: object) -> random.Random:
+    """Spreads load; guards nothing."""
+    return random.Random(number_from(row.seed, row.pk, *parts))  # noqa: S311
