@@ -15,9 +15,9 @@ app.autodiscover_tasks()
 
 @celeryd_init.connect
 def give_each_thread_a_connection(options: dict[str, Any], **_: Any) -> None:
-    """`-P threads --concurrency 32` needs as many database connections, and some for the heartbeat and the sweep beside them."""
+    """`-P threads --concurrency 32` needs as many database connections, and some for what runs beside them. An upper bound: idle ones close."""
     from django.conf import settings
 
     pool = settings.DATABASES["default"].get("OPTIONS", {}).get("pool")
-    if pool and options.get("pool") == "threads":
+    if pool:
         pool["max_size"] = max(pool["max_size"], int(options.get("concurrency") or 0) + 4)

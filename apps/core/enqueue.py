@@ -1,6 +1,7 @@
 """Hand work to Celery after the commit. A message is a hint: the row is the queue, and a sweeper finds what got lost."""
 
 import logging
+from collections.abc import Sequence
 
 from celery import current_app
 from django.db import transaction
@@ -22,3 +23,16 @@ def enqueue_on_commit(task_name: str, *ids: int, queue: str) -> None:
             logger.warning("broker unreachable, %s%s is left to the sweeper: %s", task_name, ids, error)
 
     transaction.on_commit(send)
+
+
+def enqueue_many(task_name: str, ids: Sequence[int], *, queue: str) -> None:
+    """Send `task_name(id)` to `queue` for each of `ids`, at once and over one connection; for thousands, outside a transaction.
+
+    A broker that is down leaves them to the sweeper.
+    """
+    try:
+        with current_app.producer_or_acquire() as producer:
+            for pk in ids:
+                current_app.send_task(task_name, args=[pk], queue=queue, producer=producer)
+    except (OperationalError, OSError) as error:
+        logger.warning("broker unreachable, %s messages of %s are left to the sweeper: %s", len(ids), task_name, error)

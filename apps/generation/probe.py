@@ -3,6 +3,7 @@
 import copy
 import json
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
@@ -83,7 +84,7 @@ class _Probing:
     def __init__(self, model_spec: ModelSpec) -> None:
         self.model_spec = model_spec
         self.model_answered = ""
-        self.cost = 0
+        self.cost = Decimal(0)
         self.errors: list[str] = []
         self.is_hopeless = False
         self.last_error = ""

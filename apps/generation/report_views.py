@@ -18,6 +18,7 @@ from apps.generation.reporting import (
     OFFLINE_WARNING,
     coverage_rows,
     diversity_rows,
+    is_offline,
     judge_agreement,
     speaks_offline,
     unlabelled_scores,
@@ -85,6 +86,7 @@ class ReportUrls:
         context = {
             "judge": judge,
             "agreement": agreement,
+            "is_circular": is_offline(judge.model_spec),
             "close": CLOSE,
             "is_shown": shown,
             "rows": rows,

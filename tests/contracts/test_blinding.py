@@ -147,9 +147,14 @@ def fill_sets() -> None:
             )
             slot = FIRST_SLOT + place
             Candidate.objects.create(
-                candidate_set=candidate_set, slot=slot, text=text, text_fingerprint=f"{NAME}{fingerprint(text)}"[:64], source=f"{NAME}-{part.method}",
-                model_spec=part.model_spec, attempt=attempt,
-            )  # fmt: skip
+                candidate_set=candidate_set,
+                slot=slot,
+                text=text,
+                text_fingerprint=f"{NAME}{fingerprint(text)}"[:64],
+                source=f"{NAME}-{part.method}",
+                model_spec=part.model_spec,
+                attempt=attempt,
+            )
         CandidateSet.objects.filter(pk=candidate_set.pk).update(state=CandidateSet.State.READY, ready_at=NOW)
 
 

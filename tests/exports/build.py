@@ -132,7 +132,8 @@ def record_how_it_was_made(candidate_set: CandidateSet) -> None:
                 candidate_set=candidate_set, recipe_part=part, model_spec=part.model_spec, number=number, state=state,
                 error_code="truncated" if state == "FAILED" else "", template_hash=part.template.hash_in(candidate_set.language),
                 parameters={"model": part.model_spec.model, "count": part.count, "temperature": 0.7, "seed": 11, "max_tokens": 900},
-                raw_output=f"raw output {number}\nof {part.method}", model_answered="polyphony-offline-1", input_tokens=50, output_tokens=70,
+                raw_output=f"raw output {number}\nof {part.method}", model_answered="polyphony-offline-1",
+                input_tokens=50, output_tokens=70,
                 cost="0.000123", latency_ms=840, started_at=START, finished_at=START,
             )  # fmt: skip
         slots[part.method].update(attempt=attempt, model_spec=part.model_spec)

@@ -12,7 +12,8 @@ pytestmark = pytest.mark.django_db
 def test_it_writes_the_named_formats_and_shows_what_it_wrote(study, tmp_path, capsys):
     call_command("build_release", study.slug, "--schema", "long", "--format", "csv,parquet", "--out", str(tmp_path / "new" / "folder"))
     names = {path.name for path in (tmp_path / "new" / "folder").iterdir()}
-    tables = {f"{table}.{suffix}" for table in ("comparisons", "candidates", "annotators", "prompts") for suffix in ("csv", "parquet")}
+    stems = ("comparisons", "candidates", "candidate_sets", "attempts", "annotators", "prompts")
+    tables = {f"{stem}.{suffix}" for stem in stems for suffix in ("csv", "parquet")}
     assert names == tables | {"manifest.json", "README.md", "codebook.csv", "codebook.md"}
     printed = capsys.readouterr()
     assert f"{study.slug} release 1 (long) is in {tmp_path / 'new' / 'folder'}:" in printed.out

@@ -14,7 +14,7 @@ from apps.generation.acceptance import MAX_CHARACTERS, AnswerRefused, clean_answ
 from apps.generation.client import EndpointError, parse_completion
 from apps.generation.methods import METHODS, Call, base
 from apps.generation.models import CandidateSet, GenerationPolicy, InstructionTemplate, ModelSpec
-from apps.generation.services import Outcome, generate_set, request_candidate_set
+from apps.generation.services import Outcome, generate_set, making, request_candidate_set
 from tests.endpoints import Endpoint
 from tests.generation.conftest import PHONES_EN
 from tests.generation.hostile import BadAnswer, BadOutput, ScriptedBanks, as_json, bad_answers, bad_outputs, good_answers, marked
@@ -142,8 +142,8 @@ ANY_TEXT = st.text(st.characters(codec=None))
 PIECES = st.sampled_from(
     [
         "[[answer]]", "\n", "[[", "]]", '{"answers":', "[", "]", "}", '"', ",", "</s>", "<think>", "</think>", "Answer 1:", "1. ", "१. ",
-        "```", "\x00", "\u202e", "\u200d", "\ud800", "\ufeff", "null", "\\u0000", "\\ud800", "talk to them", "बात करें", "<answer>", "</answer>",
-        "<|im_end|>", "- ",
+        "```", "\x00", "\u202e", "\u200d", "\ud800", "\ufeff", "null", "\\u0000", "\\ud800", "talk to them", "बात करें", "<answer>",
+        "</answer>", "<|im_end|>", "- ",
     ]
 )  # fmt: skip
 
@@ -244,3 +244,32 @@ def test_no_bad_text_gets_into_a_ready_set(recipe, hostile, kind):
     else:
         assert outcome == Outcome.READY, candidate_set.error_code
         insist_fit(texts, count=4, trace=kind.trace)
+
+
+SOME_SAID = next(kind for kind in ANSWERS if kind.code == "self_naming")
+SOME_UNSEEN = next(kind for kind in ANSWERS if kind.name == "right-to-left override")
+
+
+def test_a_worker_that_does_not_examine_is_caught(recipe, hostile, monkeypatch):
+    monkeypatch.setattr(making, "examine_answers", lambda *arguments, **options: [])
+    GenerationPolicy.objects.update_or_create(study=recipe.study, defaults={"max_length_ratio": 10})
+    candidate_set, outcome = made(recipe, hostile, SOME_SAID)
+    assert outcome == Outcome.READY
+    assert candidate_set.candidates.filter(text=SOME_SAID.text).exists(), "what the test above forbids is what happens without the check"
+
+
+def test_a_worker_that_does_not_clean_is_caught(recipe, hostile, monkeypatch):
+    monkeypatch.setattr(base, "clean_answer", lambda text: text)
+    candidate_set, outcome = made(recipe, hostile, SOME_UNSEEN)
+    assert outcome == Outcome.READY
+    with pytest.raises(NotFit):
+        insist_fit(list(candidate_set.candidates.values_list("text", flat=True)), count=4, trace=SOME_UNSEEN.trace)
+
+
+def test_what_was_refused_is_stored_with_its_figure(recipe, hostile):
+    candidate_set, _ = made(recipe, hostile, SOME_SAID)
+    verdict = candidate_set.verdicts.get(check_name="self_naming", passed=False)
+    assert (verdict.slot, verdict.figure) == (0, 1)
+    assert verdict.detail
+    assert verdict.attempt.error_code == "self_naming"
+    assert candidate_set.verdicts.filter(check_name="language", passed=True).count() >= 2

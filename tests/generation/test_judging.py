@@ -13,8 +13,9 @@ from apps.generation.measures.coverage import Scores
 from apps.generation.models import Candidate, GenerationPolicy, InstructionTemplate, ModelSpec, ValueScore
 from apps.generation.reporting import coverage_rows, judge_agreement
 from apps.generation.services.judging import NoJudge, judge_candidates
-from apps.generation.services.spending import BudgetExhausted
+from apps.generation.services.spending import BudgetExhausted, highest_price
 from tests.factories import CandidateSetFactory
+from tests.generation.conftest import PHONES_EN
 from tests.generation.valued import RUBRIC, bank_set, judge
 
 __all__ = ["bank_set", "judge"]
@@ -66,6 +67,16 @@ def test_a_budget_stops_the_judge_before_it_is_exceeded(offline_endpoint, study,
     assert offline_endpoint.calls == 0
     judge.model_spec.refresh_from_db()
     assert judge.model_spec.committed == 0
+
+
+def test_a_budget_for_little_more_than_one_call_at_its_maximum_still_pays_for_all(offline_endpoint, study, judge, bank_set):
+    messages = judge_messages(RUBRIC, message=PHONES_EN, answer=max(bank_set.candidates.values_list("text", flat=True), key=len))
+    budget = highest_price(judge.model_spec, messages) * 2
+    GenerationPolicy.objects.filter(study=study).update(budget=budget)
+    offline_endpoint.set(delay_seconds=0.05)
+    assert [judged.error for judged in score_all(study, judge)] == [None] * 4
+    assert offline_endpoint.server.most_in_flight <= 2
+    assert GenerationPolicy.objects.get(study=study).committed <= budget
 
 
 def test_a_rubric_without_the_language_is_named_before_any_call(offline_endpoint, study, judge, bank_set):
@@ -192,6 +203,7 @@ def test_the_commands_score_report_agreement_first_and_refuse_unchecked_scores(o
     call_command("coverage_report", study.slug, stdout=out)
     text = out.getvalue()
     assert text.index("Agreement of judge") < text.index("Sets with at least one answer")
+    assert "full by construction" in text
     assert "no finding" in text
     assert "traditional 15% → 60%" in text
     assert "100% [21%, 100%]" in text

@@ -1,16 +1,25 @@
 """Sampling methods: what each asks of whom, and how its outputs are read. One test per method, then what they share."""
 
 import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
+from apps.core.text import text_hash
+from apps.generation import client
 from apps.generation.acceptance import AnswerRefused
 from apps.generation.methods import METHODS, Call, InstructionMissing, RecipeIncomplete, fit_context
 from apps.generation.methods.base import answers_format
-from apps.generation.models import InstructionTemplate, RecipePart, RecipePartVariant
+from apps.generation.models import InstructionTemplate, ModelSpec, RecipePart, RecipePartVariant
+from apps.generation.services import Outcome, generate_set, request_candidate_set
 from tests.factories import ModelSpecFactory
+from tests.generation.conftest import PHONES_EN
+from tests.generation.test_reviewing import BY_HAND
 
 FIRST = "Eat together without phones, and let the children choose what you talk about."
 SECOND = "Do not forbid anything. Ask them what they are reading, and show them what you read."
@@ -183,3 +192,83 @@ def test_what_is_sent_keeps_its_order_and_opens_with_the_persons_words(exchanges
     assert kept == [messages[0], *messages[1 + 2 * dropped :]]
     assert [message["role"] for message in kept[:2]] == ["system", "user"]
     assert dropped == exchanges or sum(len(message["content"]) for message in kept) <= max_characters
+
+
+# --- Through the endpoint -------------------------------------------------------------------------------------------------
+
+
+class _EveryAnswerDiffers(BaseHTTPRequestHandler):
+    """An endpoint that never gives one answer twice, since the bundled one has a single balanced answer to a message."""
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.asked.append(body)
+        place = (len(self.server.asked) - 1) % len(BY_HAND)
+        answer = {"model": f"{body['model']}-2026", "choices": [{"message": {"content": BY_HAND[place]}, "finish_reason": "stop"}]}
+        data = json.dumps(answer).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def endpoint(settings) -> Iterator[HTTPServer]:
+    """`asked`: the bodies of the requests so far."""
+    server = HTTPServer(("127.0.0.1", 0), _EveryAnswerDiffers)
+    server.asked = []
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    settings.OFFLINE_ENDPOINT_URL = f"http://127.0.0.1:{server.server_port}/v1"
+    settings.OUTBOUND_ALLOWED = ["127.0.0.1:*"]
+    yield server
+    client.close_clients()
+    server.shutdown()
+    server.server_close()
+    thread.join(5)
+
+
+@pytest.mark.parametrize("method", ["default", "temperature", "multi_model", "persona"])
+def test_a_set_of_single_answers_is_made_whole_and_tells_how(study, recipe, endpoint, method):
+    recipe.parts.exclude(method="default").delete()
+    recipe.parts.update(method=method, count=4, temperature="1.2")
+    names = [f"voice-{number}" for number in range(4)]
+    for number, name in enumerate(names if method in ("multi_model", "persona") else []):
+        told = {"text_en": f"Answer in English as {name}.", "text_fr": f"Répondez en français comme {name}."}
+        RecipePartVariant.objects.create(
+            recipe_part=recipe.parts.get(),
+            order=number,
+            model_spec=ModelSpecFactory(study=study, key=name, model=name) if method == "multi_model" else None,
+            template=InstructionTemplate.objects.create(study=study, key=name, **told) if method == "persona" else None,
+        )
+    candidate_set = request_candidate_set(recipe=recipe, language="en", text=PHONES_EN)
+    assert generate_set(candidate_set_id=candidate_set.pk, now=timezone.now()) == Outcome.READY
+    candidates = list(candidate_set.candidates.select_related("attempt", "model_spec"))
+    assert [candidate.text for candidate in candidates] == BY_HAND
+    assert {candidate.source for candidate in candidates} == {method}
+    assert {asked["temperature"] for asked in endpoint.asked} == {1.2}
+    assert len({asked["seed"] for asked in endpoint.asked}) == 4
+    models = names if method == "multi_model" else ["polyphony-offline"] * 4
+    assert [asked["model"] for asked in endpoint.asked] == models
+    assert [candidate.model_spec.model for candidate in candidates] == models
+    assert [candidate.attempt.model_answered for candidate in candidates] == [f"{model}-2026" for model in models]
+    if method == "persona":
+        told = [f"Answer in English as {name}." for name in names]
+        assert [asked["messages"][0]["content"] for asked in endpoint.asked] == told
+        assert [candidate.attempt.template_hash for candidate in candidates] == [text_hash(text) for text in told]
+
+
+@pytest.mark.parametrize("structured", [False, True])
+def test_a_negatively_correlated_set_is_made_in_one_call_with_or_without_json(study, recipe, offline_endpoint, structured):
+    recipe.parts.exclude(method="negatively_correlated").delete()
+    ModelSpec.objects.filter(study=study).update(structured_output=structured)
+    candidate_set = request_candidate_set(recipe=recipe, language="en", text=PHONES_EN)
+    assert generate_set(candidate_set_id=candidate_set.pk, now=timezone.now()) == Outcome.READY
+    [attempt] = candidate_set.attempts.all()
+    assert attempt.raw_output.startswith("{") is structured
+    assert attempt.parameters["structured_output"] is structured
+    assert candidate_set.candidates.count() == 3

@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from apps.core.text import count_words, fingerprint
-from apps.generation.methods import NegativelyCorrelated
-from apps.generation.offline_endpoint.banks import BANKS_DIR
+from apps.generation.methods.base import answers_format, parse_json, parse_marked
+from apps.generation.offline_endpoint.banks import BANKS_DIR, REFUSED_WORD
 from tests.endpoints import banks, wait_until
 from tests.generation.conftest import PHONES_EN
 
@@ -80,7 +80,7 @@ def test_a_known_prompt_gets_its_bank_however_it_is_spaced_and_cased(offline_end
     entry = DOCUMENTS[language]["answers"]["phones_at_dinner"]
     prompt = f"  {entry['prompt'].upper() if language != 'hi' else entry['prompt']}\n"
     system = INSTRUCTIONS[language].replace("{count}", "3") + " [[answer]]"
-    answers = NegativelyCorrelated().parse(text_of(ask(offline_endpoint, [("system", system), ("user", prompt)])), count=3)
+    answers = parse_marked(text_of(ask(offline_endpoint, [("system", system), ("user", prompt)])), count=3)
     assert answers == [answer["text"].strip() for answer in entry["negatively_correlated"]]
     balanced = text_of(ask(offline_endpoint, [("system", "Answer."), ("user", prompt)]))
     assert balanced == entry["default"]["text"]
@@ -91,7 +91,7 @@ def test_any_other_message_gets_distinct_offline_replies_in_the_language_of_the_
     replies = DOCUMENTS[language]["offline_replies"]
     system = INSTRUCTIONS[language].replace("{count}", "4") + " [[answer]]"
     conversation = [("system", system), ("user", PHONES_EN), ("assistant", "Yes."), ("user", "ok?")]
-    answers = NegativelyCorrelated().parse(text_of(ask(offline_endpoint, conversation)), count=4)
+    answers = parse_marked(text_of(ask(offline_endpoint, conversation)), count=4)
     assert set(answers) <= set(replies["negatively_correlated"])
     system = INSTRUCTIONS[language].replace("{count}", "1")
     assert text_of(ask(offline_endpoint, [("system", system), *conversation[1:]])) in replies["default"]
@@ -106,7 +106,7 @@ def test_a_message_always_gets_the_same_replies_and_messages_differ(offline_endp
 
 def test_more_answers_than_written_are_filled_up_with_marked_replies_that_stay_distinct(offline_endpoint):
     system = INSTRUCTIONS["en"].replace("{count}", "5") + " [[answer]]"
-    answers = NegativelyCorrelated().parse(text_of(ask(offline_endpoint, [("system", system), ("user", PHONES_EN)])), count=5)
+    answers = parse_marked(text_of(ask(offline_endpoint, [("system", system), ("user", PHONES_EN)])), count=5)
     assert sum(answer.startswith("Offline demo reply") for answer in answers) == 2
 
 
@@ -198,3 +198,38 @@ def test_a_hanging_call_ends_when_the_switches_are_replaced(offline_endpoint):
     thread.join(5)
     assert errors
     assert banks().size == 60
+
+
+def test_a_schema_gets_the_same_answers_as_json(offline_endpoint):
+    system = f"{INSTRUCTIONS['en'].replace('{count}', '3')} Put a line [[answer]] before each."
+    marked = parse_marked(text_of(ask(offline_endpoint, [("system", system), ("user", PHONES_EN)])), count=3)
+    output = text_of(ask(offline_endpoint, [("system", system), ("user", PHONES_EN)], response_format=answers_format(3)))
+    assert parse_json(output, count=3) == marked
+
+
+def judged(endpoint, answer: str) -> dict:
+    rubric = 'Answer with {"traditional_secular": 0.5, "survival_self_expression": 0.5}.'
+    return ask(endpoint, [("system", rubric), ("user", json.dumps({"message": "m", "answer": answer}))])
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_judge_gets_the_label_beside_the_text(offline_endpoint, language):
+    for entry in DOCUMENTS[language]["answers"].values():
+        for answer in [*entry["negatively_correlated"], entry["default"]]:
+            response = judged(offline_endpoint, answer["text"])
+            assert json.loads(text_of(response)) == answer["values"]
+            assert response["model"] == "polyphony-offline"
+
+
+def test_an_unknown_text_is_balanced_and_marked_so(offline_endpoint):
+    response = judged(offline_endpoint, "Nobody wrote a label for this.")
+    assert json.loads(text_of(response)) == {"traditional_secular": 0.5, "survival_self_expression": 0.5}
+    assert response["model"] == "polyphony-offline-unlabelled"
+    assert json.loads(text_of(ask(offline_endpoint, [("system", "traditional_secular survival_self_expression"), ("user", "[")])))
+
+
+@pytest.mark.parametrize(("text", "allowed"), [("A quiet evening.", True), (f"The {REFUSED_WORD.upper()}!", False)])
+def test_moderation_refuses_the_test_word_alone(offline_endpoint, text, allowed):
+    instruction = 'Answer with {"allowed": true, "category": ""}.'
+    verdict = json.loads(text_of(ask(offline_endpoint, [("system", instruction), ("user", json.dumps({"texts": [text]}))])))
+    assert verdict == {"allowed": allowed, "category": "" if allowed else "test word"}

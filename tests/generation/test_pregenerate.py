@@ -25,6 +25,7 @@ def enqueued(monkeypatch) -> list[tuple[int, str]]:
     sent: list[tuple[int, str]] = []
     for module in (requesting, sweeping):
         monkeypatch.setattr(module, "enqueue_on_commit", lambda name, pk, queue: sent.append((pk, queue)))
+    monkeypatch.setattr(requesting, "enqueue_many", lambda name, pks, queue: sent.extend((pk, queue) for pk in pks))
     return sent
 
 

@@ -34,6 +34,7 @@ def enqueued(monkeypatch) -> list[int]:
     sent: list[int] = []
     for module in (requesting, sweeping):
         monkeypatch.setattr(module, "enqueue_on_commit", lambda name, pk, queue: sent.append(pk))
+    monkeypatch.setattr(requesting, "enqueue_many", lambda name, pks, queue: sent.extend(pks))
     return sent
 
 

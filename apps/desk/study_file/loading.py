@@ -310,9 +310,7 @@ class _Loading:
         existing = {recipe.key: recipe for recipe in self.study.recipes.filter(is_current=True)}
         for key, part in self.file.recipes.items():
             recipe = existing.pop(key, None)
-            stale = any(
-                p.template in changed_templates or p.model in changed_models for whole in part.parts for p in (whole, *whole.variants)
-            )
+            stale = not (_templates_of(part).isdisjoint(changed_templates) and _models_of(part).isdisjoint(changed_models))
             if recipe and before[key].parts == part.parts and not stale:
                 self.report.add("recipes", UNCHANGED)
                 continue
@@ -513,6 +511,14 @@ def _set_locales(row: Any, locales: list[StudyLocale], outcome: str) -> str:
 
 def _same_but_version(first: schema.Part, second: schema.Part) -> bool:
     return first.model_copy(update={"version": 1}) == second.model_copy(update={"version": 1})
+
+
+def _models_of(recipe: schema.RecipePart) -> set[str | None]:
+    return {key for part in recipe.parts for key in (part.model, *(variant.model for variant in part.variants))}
+
+
+def _templates_of(recipe: schema.RecipePart) -> set[str | None]:
+    return {key for part in recipe.parts for key in (part.template, *(variant.template for variant in part.variants))}
 
 
 def _endpoint(part: schema.ModelPart) -> tuple[str, str, int, bool]:

@@ -76,7 +76,7 @@ def _models_in_use(study: Study) -> Iterable[ModelSpec]:
     for pks in GenerationPolicy.objects.filter(study=study).values_list("moderation_model_id", "judge_model_id"):
         used.update(pks)
     shown = [spec for spec in study.model_specs.order_by("pk") if spec.pk in used or spec.pk not in retired]
-    replacements = {spec.replacement_id for spec in shown} - {spec.pk for spec in shown} - {None}
+    replacements = {spec.replacement_id for spec in shown if spec.replacement_id is not None} - {spec.pk for spec in shown}
     return sorted([*shown, *study.model_specs.filter(pk__in=replacements)], key=lambda spec: spec.pk)
 
 

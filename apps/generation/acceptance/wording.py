@@ -17,17 +17,18 @@ _SENTENCE = r"(?:\A|[.!?:;।\n]\s*[\"'“«(]?\s*)"
 # Politeness that comes before a refusal.
 _SORRY = (
     r"(?:(?:i'm|i am|we're)?\s*(?:so |very |truly |really )?(?:sorry|afraid)|(?:my |i )?apolog(?:ies|i[sz]e)|unfortunately|regrettably|oh|hmm|well|thank you[^.,!]{0,40}"
-    r"|(?:je suis |je regrette|nous sommes )?(?:vraiment |sincèrement )?(?:désolée?s?)?|malheureusement|je m'excuse|pardon|excusez-moi"
+    r"|(?:je suis |nous sommes )?(?:vraiment |sincèrement )?désolée?s?|je regrette|malheureusement|je m'excuse|pardon|excusez-moi"
     r"|(?:mi |ci )?(?:dispiace|scus[oi])|spiacente|purtroppo|mi rincresce"
     r"|(?:me )?(?:desculp(?:e|a|em)|perdoe)|(?:sinto|lamento)(?: muito| informar)?|infelizmente"
     r"|(?:मुझे |हमे |मै )?(?:माफ (?:कीजिए|करे|कीजिएगा|करना)|क्षमा (?:करे|कीजिए|चाहता हू|चाहती हू)|खेद है|अफसोस है)|दुर्भाग्य से)"
 )
-_OPENING = rf"{_BEGINNING}(?:{_SORRY}[\s,.;:!—–-]*)*(?:(?:but|however|mais|ma|però|mas|porém|लेकिन|पर|कि|que|che|that)[\s,]+)?"
+# Possessive, so that a text of many commas costs no more than another.
+_OPENING = rf"{_BEGINNING}(?:{_SORRY}[\s,.;:!—–-]*+)*+(?:(?:but|however|mais|ma|però|mas|porém|लेकिन|पर|कि|que|che|that)[\s,]+)?"
 
 _REFUSALS = [
     # English
     r"i(?:'m| am)? (?:can't|cannot|can not|could not|couldn't|(?:won't|will not)(?: be able to)?|unable to|not able to|not allowed to|not permitted to|not comfortable)"
-    r"(?: really| currently| directly)? (?:help|assist|comply|fulfil?l?|proceed|continue with|engage|participate|support|do that|do this|discuss|respond to|reply to"
+    r"(?: really| currently| directly)? (?:help(?! (?:but|\w+ing)\b)|assist|comply|fulfil?l?|proceed|continue with|engage|participate|support|do that|do this|discuss|respond to|reply to"
     r"|answer (?:that|this|your|the|such)|complete (?:that|this|your)|generate|provide|offer|give (?:you )?(?:medical|legal|financial|professional|personal|specific|any) )"
     r"(?!.{0,30}\bfor you\b)",
     r"(?:i )?(?:must|have to|need to) (?:decline|refuse)",

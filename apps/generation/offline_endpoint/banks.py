@@ -49,7 +49,8 @@ class Banks:
                 answers = Answers(tuple(answer["text"] for answer in entry["negatively_correlated"]), (entry["default"]["text"],))
                 self._known[fingerprint(entry["prompt"])] = (language, answers)
                 for answer in [*entry["negatively_correlated"], entry["default"]]:
-                    self.labels[fingerprint(answer["text"])] = tuple(float(answer["values"][key]) for key in JUDGE_KEYS)
+                    traditional_secular, survival_self_expression = (float(answer["values"][key]) for key in JUDGE_KEYS)
+                    self.labels[fingerprint(answer["text"])] = (traditional_secular, survival_self_expression)
 
     @property
     def languages(self) -> frozenset[str]:

@@ -33,12 +33,13 @@ class ClaimLost(DomainError):
 
 
 class Claim:
-    """Its clock starts at the `now` of the caller and goes on with the machine's."""
+    """Its clock starts at the `now` of the caller and goes on with the machine's. `covered`: answers so far, by part and call."""
 
     def __init__(self, candidate_set: CandidateSet, token: uuid.UUID, now: datetime) -> None:
         self.candidate_set = candidate_set
         self.token = token
         self.parts = list(candidate_set.recipe.parts.select_related("recipe", "model_spec", "template").prefetch_related("variants"))
+        self.covered: dict[int, dict[int, GenerationAttempt]] | None = None
         self.ends = time.monotonic() + MARGIN_SECONDS
         self._now = now
         self._started = time.monotonic()

@@ -16,7 +16,7 @@ from apps.generation.judging import RESPONSE_FORMAT, RUBRIC_KEY, judge_messages,
 from apps.generation.models import Candidate, CandidateSet, InstructionTemplate, ModelSpec, ValueScore
 from apps.generation.policies import policy_of
 from apps.generation.services.side_calls import Hold, hold_side_call, settle_side_call
-from apps.generation.services.spending import most_input_tokens
+from apps.generation.services.spending import BudgetExhausted, BudgetInUse, most_input_tokens
 from apps.generation.services.throttling import EndpointPaused
 from apps.studies.models import Study
 
@@ -97,12 +97,16 @@ def judge_candidates(*, study: Study, judge: Judge) -> Iterator[Judged]:
                 candidate = Candidate.objects.select_related("candidate_set").get(pk=pk)
                 try:
                     task = _begin(study, judge, candidate, tries, pace)
-                except EndpointPaused as error:
+                except (EndpointPaused, BudgetExhausted, BudgetInUse) as error:
                     todo.appendleft((pk, tries))
                     if running:
+                        # Calls in flight may end the pause and give back what they hold too much.
                         break
-                    _rest_until(error.until)
-                    continue
+                    if isinstance(error, EndpointPaused):
+                        _rest_until(error.until)
+                        continue
+                    stop = error
+                    break
                 except DomainError as error:
                     stop = error
                     break
@@ -112,9 +116,9 @@ def judge_candidates(*, study: Study, judge: Judge) -> Iterator[Judged]:
             finished, _waiting = wait(running, return_when=FIRST_COMPLETED)
             for future in finished:
                 task = running.pop(future)
-                error = _end(judge, task, future)
-                if error is None or task.tries >= MAX_TRIES:
-                    yield Judged(task.candidate.pk, error)
+                failure = _end(judge, task, future)
+                if failure is None or task.tries >= MAX_TRIES:
+                    yield Judged(task.candidate.pk, failure)
                 else:
                     todo.append((task.candidate.pk, task.tries + 1))
     if stop is not None:

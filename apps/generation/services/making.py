@@ -146,7 +146,7 @@ def _make(claim: Claim, policy: GenerationPolicy) -> Outcome:
 def _ask_for_part(claim: Claim, part: RecipePart, policy: GenerationPolicy) -> None:
     """Make the calls of `part` that no succeeded attempt covers. Raises what made one fail."""
     method = METHODS[part.method]
-    covered = _covered(claim.candidate_set, part)
+    covered = _covered(claim, part)
     for place, planned in enumerate(method.calls(part)):
         if place in covered:
             continue
@@ -201,13 +201,15 @@ def _endpoint(claim: Claim, model_spec: ModelSpec) -> ModelSpec:
     return replacement if rests or candidate_set.failures >= FAILURES_BEFORE_REPLACEMENT else model_spec
 
 
-def _covered(candidate_set: CandidateSet, part: RecipePart) -> dict[int, GenerationAttempt]:
-    """The succeeded attempts of `part` by the place of the call that they answer."""
-    rows = candidate_set.attempts.filter(recipe_part=part, state=_State.SUCCEEDED).select_related("model_spec").order_by("number")
-    found: dict[int, GenerationAttempt] = {}
-    for row in rows:
-        found.setdefault(row.parameters.get("call", len(found)), row)
-    return found
+def _covered(claim: Claim, part: RecipePart) -> dict[int, GenerationAttempt]:
+    """The succeeded attempts of `part` by the place of the call that they answer. Read once in a run; `_end_attempt` adds to it."""
+    if claim.covered is None:
+        claim.covered = {}
+        rows = claim.candidate_set.attempts.filter(state=_State.SUCCEEDED).select_related("model_spec").order_by("number")
+        for row in rows:
+            found = claim.covered.setdefault(row.recipe_part_id, {})
+            found.setdefault(row.parameters.get("call", len(found)), row)
+    return claim.covered.setdefault(part.pk, {})
 
 
 def _begin_attempt(claim: Claim, part: RecipePart, call: Call, parameters: dict[str, object], reserved: Decimal) -> GenerationAttempt:
@@ -225,9 +227,11 @@ def _begin_attempt(claim: Claim, part: RecipePart, call: Call, parameters: dict[
 
 
 def _store_attempt(claim: Claim, part: RecipePart, call: Call, parameters: dict[str, object], reserved: Decimal) -> GenerationAttempt:
-    """One short transaction: the set's row, the purses, the attempt, in this order of locks."""
+    """One short transaction: the set's row, the policy, the model spec, the attempt, in this order of locks."""
     with transaction.atomic():
         candidate_set = claim.lock()
+        earlier = candidate_set.attempts.filter(recipe_part=part).order_by("-number").first()
+        number = earlier.number + 1 if earlier else 1
         now = claim.now()
         policy, model_spec = spending.lock_purses(claim.candidate_set.recipe.study_id, call.model_spec.pk)
         throttling.check_place(model_spec, is_live=candidate_set.is_live, tokens=int(str(parameters["most_tokens"])), now=now)
@@ -235,8 +239,6 @@ def _store_attempt(claim: Claim, part: RecipePart, call: Call, parameters: dict[
             spending.reserve(policy, model_spec, reserved)
         except BudgetInUse as error:
             raise MustWait(str(error), until=now + throttling.POLL) from error
-        earlier = candidate_set.attempts.filter(recipe_part=part).order_by("-number").first()
-        number = earlier.number + 1 if earlier else 1
         attempt = GenerationAttempt.objects.create(
             candidate_set=candidate_set,
             recipe_part=part,
@@ -270,14 +272,11 @@ def _end_attempt(
     """
     with transaction.atomic():
         candidate_set = CandidateSet.objects.select_for_update().get(pk=claim.candidate_set.pk)
-        policy, model_spec = spending.lock_purses(claim.candidate_set.recipe.study_id, call.model_spec.pk)
         row = GenerationAttempt.objects.select_for_update().get(pk=attempt.pk)
         now = claim.now()
-        cost = spending.cost_of(model_spec, row.reserved, completion=completion, error=error)
+        cost = charged = row.reserved if row.state == _State.CALLING else row.cost
         if row.state == _State.CALLING or completion is not None:
-            spending.settle(policy, model_spec, row, cost)
-            row.cost = cost
-        throttling.note_outcome(model_spec, error, now=now)
+            cost = row.cost = spending.cost_of(call.model_spec, row.reserved, completion=completion, error=error)
         held = claim.holds(candidate_set)
         if completion is not None:
             row.model_answered, row.latency_ms = completion.model, round(completion.latency_seconds * 1000)
@@ -291,6 +290,13 @@ def _end_attempt(
         row.save()
         if held:
             Verdict.objects.bulk_create(_verdict(row.candidate_set_id, row.pk, finding) for finding in findings)
+        # Last, because every worker waits for these rows.
+        policy, model_spec = spending.lock_purses(claim.candidate_set.recipe.study_id, call.model_spec.pk)
+        spending.change(policy, model_spec, cost - charged)
+        throttling.note_outcome(model_spec, error, now=now)
+    if held and row.state == _State.SUCCEEDED and claim.covered is not None:
+        row.model_spec = call.model_spec
+        claim.covered.setdefault(row.recipe_part_id, {})[row.parameters["call"]] = row
     throttling.tell_place_freed()
     if not held:
         raise ClaimLost(f"{candidate_set} was taken over")
@@ -354,7 +360,7 @@ def _pieces(claim: Claim) -> list[_Piece]:
     seen: set[str] = set()
     for part in claim.parts:
         method = METHODS[part.method]
-        covered = _covered(claim.candidate_set, part)
+        covered = _covered(claim, part)
         for place, planned in enumerate(method.calls(part)):
             attempt = covered[place]
             try:
@@ -404,6 +410,7 @@ def _begin_again(claim: Claim, error: TooAlike, policy: GenerationPolicy) -> boo
         if again:
             row.regenerations += 1
             _refuse_attempts(error)
+            claim.covered = None
         elif not row.is_live:
             row.state, row.error_code, row.claim_token, row.claimed_until = CandidateSet.State.HELD, error.code, None, None
         row.save(update_fields=["state", "regenerations", "error_code", "claim_token", "claimed_until"])

@@ -9,7 +9,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from apps.content.models import Prompt
-from apps.core.enqueue import enqueue_on_commit
+from apps.core.enqueue import enqueue_many, enqueue_on_commit
 from apps.core.text import clean_text, text_hash
 from apps.generation.arms import arms_of_study
 from apps.generation.models import CandidateSet, GenerationPolicy, ModelSpec, Recipe
@@ -53,7 +53,9 @@ def request_sets_for_study(*, study: Study) -> RequestedSets:
         existing = _existing(recipe, language)
         there = set(existing.values_list("text_hash", flat=True))
         # Two that run at once wish for the same rows; the unique constraint lets the second pass without a word.
-        CandidateSet.objects.bulk_create([row for key, row in wanted.items() if key not in there], ignore_conflicts=True, batch_size=BATCH)
+        missing_rows = [row for key, row in wanted.items() if key not in there]
+        for start in range(0, len(missing_rows), BATCH):
+            CandidateSet.objects.bulk_create(missing_rows[start : start + BATCH], ignore_conflicts=True)
         ids.update(pk for pk, key in existing.values_list("pk", "text_hash") if key in wanted)
     return RequestedSets(ids=frozenset(ids), missing_texts=tuple(missing))
 
@@ -89,15 +91,14 @@ def request_live_set(*, recipe: Recipe, language: str, messages: list[dict[str, 
 def enqueue_pending(*, study: Study) -> int:
     """Enqueue the study's pre-generated sets that are due; how many. Asking twice does no harm: the claim decides.
 
-    A paused study has none. Outside a transaction each message leaves at once, so nothing is held while the broker is told.
+    A paused study has none. The messages leave at once: no transaction is held while the broker is told.
     """
     if GenerationPolicy.objects.filter(study=study, is_paused=True).exists():
         return 0
     ids = list(
         CandidateSet.objects.due(timezone.now()).filter(recipe__study=study, is_live=False).order_by("pk").values_list("pk", flat=True)
     )
-    for pk in ids:
-        enqueue_on_commit(TASK_NAME, pk, queue="bulk")
+    enqueue_many(TASK_NAME, ids, queue="bulk")
     return len(ids)
 
 

@@ -61,8 +61,11 @@ def highest_price(model_spec: ModelSpec, messages: Sequence[dict[str, str]], res
 
 def lock_purses(study_id: int, model_spec_id: int) -> tuple[GenerationPolicy, ModelSpec]:
     """The locked rows that pay for a call, within a transaction. A study without a policy gets one with the defaults."""
-    GenerationPolicy.objects.get_or_create(study_id=study_id)
-    policy = GenerationPolicy.objects.select_for_update().get(study_id=study_id)
+    locked = GenerationPolicy.objects.select_for_update().filter(study_id=study_id)
+    policy = locked.first()
+    if policy is None:
+        GenerationPolicy.objects.get_or_create(study_id=study_id)
+        policy = locked.get()
     return policy, ModelSpec.objects.select_for_update().get(pk=model_spec_id)
 
 
@@ -76,15 +79,16 @@ def reserve(policy: GenerationPolicy, model_spec: ModelSpec, amount: Decimal) ->
             raise BudgetInUse(f"Calls in flight hold what is left of the budget of {name}.")
         left = max(row.budget - row.committed, Decimal(0))
         raise BudgetExhausted(f"The next call may cost {amount}, and {left} of the budget of {name} ({row.budget}) is left.")
-    _add(policy, amount)
-    _add(model_spec, amount)
+    change(policy, model_spec, amount)
 
 
-def settle(policy: GenerationPolicy, model_spec: ModelSpec, attempt: GenerationAttempt, cost: Decimal) -> None:
-    """Charge `cost` for `attempt` instead of what it is charged now. The caller has locked all rows and stores the attempt's cost."""
-    charged = attempt.reserved if attempt.state == GenerationAttempt.State.CALLING else attempt.cost
-    _add(policy, cost - charged)
-    _add(model_spec, cost - charged)
+def change(policy: GenerationPolicy, model_spec: ModelSpec, amount: Decimal) -> None:
+    """Charge `amount` more (or less, below zero) in both purses, which the caller has locked."""
+    for row in (policy, model_spec):
+        # A figure, not an expression: SQLite would add decimals as floats. The row is locked.
+        row.committed += amount
+        if amount:
+            type(row).objects.filter(pk=row.pk).update(committed=row.committed)
 
 
 def cost_of(model_spec: ModelSpec, reserved: Decimal, *, completion: Completion | None, error: Exception | None) -> Decimal:
@@ -115,9 +119,3 @@ def _attempts_of(row: GenerationPolicy | ModelSpec) -> QuerySet[GenerationAttemp
     if isinstance(row, ModelSpec):
         return GenerationAttempt.objects.filter(model_spec=row)
     return GenerationAttempt.objects.filter(candidate_set__recipe__study_id=row.study_id)
-
-
-def _add(row: GenerationPolicy | ModelSpec, amount: Decimal) -> None:
-    # A figure, not an expression: SQLite would add decimals as floats. The row is locked.
-    row.committed += amount
-    row.save(update_fields=["committed"])

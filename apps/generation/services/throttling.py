@@ -88,6 +88,7 @@ def note_outcome(model_spec: ModelSpec, error: Exception | None, *, now: datetim
     Five failures in a row that are the endpoint's own pause it for 30 s, then twice as long after each failure more, up to 10 minutes.
     Calls that began before the pause and fail within it change nothing. A Retry-After pauses the endpoint for everybody.
     """
+    before = model_spec.failures_in_row, model_spec.paused_until
     resting = model_spec.paused_until is not None and model_spec.paused_until > now
     if isinstance(error, EndpointError) and error.is_endpoints_own:
         if not resting:
@@ -101,7 +102,8 @@ def note_outcome(model_spec: ModelSpec, error: Exception | None, *, now: datetim
     if asked:
         until = now + timedelta(seconds=asked)
         model_spec.paused_until = max(until, model_spec.paused_until or until)
-    model_spec.save(update_fields=["failures_in_row", "paused_until"])
+    if (model_spec.failures_in_row, model_spec.paused_until) != before:
+        model_spec.save(update_fields=["failures_in_row", "paused_until"])
 
 
 def wait_for_place(seconds: float) -> None:

@@ -10,7 +10,15 @@ from apps.core.errors import DomainError
 from apps.generation.judging import bank_labels, read_labels
 from apps.generation.measures.agreement import CLOSE
 from apps.generation.measures.coverage import HIGH_POLE, LOW_POLE, PUBLISHED
-from apps.generation.reporting import OFFLINE_WARNING, Share, coverage_rows, judge_agreement, speaks_offline, unlabelled_scores
+from apps.generation.reporting import (
+    OFFLINE_WARNING,
+    Share,
+    coverage_rows,
+    is_offline,
+    judge_agreement,
+    speaks_offline,
+    unlabelled_scores,
+)
 from apps.generation.services.judging import judge_of
 from apps.generation.tables import find_study, print_table, share_text
 
@@ -53,6 +61,8 @@ class Command(BaseCommand):
                 for one in found
             ]
             print_table(self.stdout, columns, cells)
+            if labels is None and is_offline(judge.model_spec):
+                self.stdout.write("The offline endpoint repeats these very labels: the agreement is full by construction.")
         elif not without_agreement:
             raise CommandError(
                 "No scored candidate has a hand label, so nobody knows how good these scores are. Score first (`manage.py judge_candidates "
