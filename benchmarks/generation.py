@@ -6,6 +6,7 @@
 Needs DATABASE_URL (PostgreSQL; a database of its own is made beside it) and REDIS_URL (emptied of our queues).
 """
 
+# ruff: noqa: E402  (Django is set up before its models are imported)
 import argparse
 import os
 import time

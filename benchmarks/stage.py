@@ -17,28 +17,7 @@ from django.db import connection
 
 ROOT = Path(__file__).resolve().parent.parent
 QUEUES = ["interactive", "maintenance", "bulk"]
-WORDS = [
-    "walk",
-    "read",
-    "cook",
-    "talk",
-    "rest",
-    "write",
-    "paint",
-    "plant",
-    "swim",
-    "sing",
-    "build",
-    "learn",
-    "visit",
-    "call",
-    "plan",
-    "sort",
-    "mend",
-    "share",
-    "listen",
-    "dance",
-]
+WORDS = ("walk read cook talk rest write paint plant swim sing " + "build learn visit call plan sort mend share listen dance").split()
 
 
 class StubEndpoint(ThreadingHTTPServer):
@@ -91,8 +70,9 @@ def answers(messages: list[dict[str, str]], seed: int) -> str:
     start = seed % len(WORDS)
     words = WORDS[start:] + WORDS[:start]
     texts = [
-        f"On day {seed}{i} you could {words[i * 5]} in the morning and {words[i * 5 + 1]} with a friend later. Some people {words[i * 5 + 2]} when they are "
-        f"tired, and that is fine too. In the evening it may help to {words[i * 5 + 3]} or to {words[i * 5 + 4]} for a little while."
+        f"On day {seed}{i} you could {words[i * 5]} in the morning and {words[i * 5 + 1]} with a friend later. Some people "
+        f"{words[i * 5 + 2]} when they are tired, and that is fine too. In the evening it may help to {words[i * 5 + 3]} "
+        f"or to {words[i * 5 + 4]} for a little while."
         for i in range(4)
     ]
     if "[[answer]]" in messages[0]["content"]:

@@ -1,6 +1,7 @@
 """R14: whatever a model writes is cleaned or refused with a reason; no bad text gets through and no other error leaves the reading."""
 
 import json
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -164,6 +165,23 @@ def test_cleaning_twice_changes_nothing_more_and_leaves_nothing_unseen(output):
     assert clean_answer(cleaned) == cleaned
     assert not UNSEEN & set(cleaned)
     cleaned.encode()
+
+
+# What makes careless patterns try everything in every way: long runs of what they are built of.
+TIRING = [
+    ",", " ", "\n", "\n \n", "\n\xa0", "\u2003", "a ", "* ", "- ", "1. ", "(1) ", "Answer 1: ", "[", "{", "<", '"', "sorry, but ",
+    "pardon, ", "माफ कीजिए ", "thank you ", "i'm ", "please ", "कृपया ", "एक ", "ai ", "<answer>", "</think>", "```\n", "user:",
+    "e\u0301\u0301\u0301",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("piece", TIRING)
+def test_no_text_takes_long_to_read(piece):
+    started = time.process_time()
+    text = (piece * MAX_CHARACTERS)[:MAX_CHARACTERS]
+    clean_answer(piece * 60_000)
+    examine_answers([text, clean_answer(f"{text} end")], language="en", policy=POLICY)
+    assert time.process_time() - started < 5
 
 
 JSON_VALUES = st.recursive(

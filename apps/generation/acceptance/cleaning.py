@@ -6,6 +6,8 @@ from apps.core.text import clean_text, count_words, fingerprint
 from apps.generation.acceptance.findings import AnswerRefused
 
 MAX_CHARACTERS = 8000
+# Layers of wrapping (a label, a number, a fence) that may lie around an answer.
+_MAX_LAYERS = 20
 
 # Characters without a glyph of their own that hide, reorder or stretch text. The joiners U+200C and U+200D stay: Devanagari needs them.
 _INVISIBLE = re.compile(
@@ -16,7 +18,7 @@ _LINE_SEPARATOR = re.compile("[\u2028\u2029\u0085\x0b\x0c]")
 # More than two accents on one letter are there to cover the lines around it.
 _MARKS = r"[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]"
 _STACKED_MARKS = re.compile(f"({_MARKS}{{2}}){_MARKS}+")
-_BLANK_LINES = re.compile(r"\n[ \t]*(?:\n[ \t]*){2,}")
+_BLANK_LINES = re.compile(r"\n[^\S\n]*+(?:\n[^\S\n]*+){2,}")
 
 # What chat templates leave in a text: <|end_of_text|>, <|im_end|>, </s>, [/INST], <<SYS>>, <end_of_turn>, <eos>, ▁.
 _END_TOKEN = re.compile(
@@ -60,12 +62,12 @@ def clean_answer(text: str) -> str:
     text = _visible(text)
     if len(text) > 8 * MAX_CHARACTERS:
         return text  # too long whatever is trimmed off it; the rest would only cost time
-    for _ in range(len(text)):
+    for _ in range(_MAX_LAYERS):
         before = text
         text = _visible(_trimmed(text))
         if text == before:
-            break
-    return text
+            return text
+    return ""  # labels and numbers all the way down
 
 
 def _visible(text: str) -> str:

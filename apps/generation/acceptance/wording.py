@@ -10,7 +10,8 @@ import re
 import unicodedata
 
 _EMPHASIS = re.compile(r"[*_]+")
-_SPACES = re.compile(r"[ \t]+")
+_SPACES = re.compile(r"[^\S\n]+")
+_LINES = re.compile(r" ?(?:\n ?)+")
 _BEGINNING = r"\A[\"'“«(\s]*"
 # Where a sentence begins.
 _SENTENCE = r"(?:\A|[.!?:;।\n]\s*[\"'“«(]?\s*)"
@@ -166,7 +167,8 @@ def plain(text: str) -> str:
     text = unicodedata.normalize("NFC", text.casefold()).replace("\u2019", "'").replace("\u093c", "")
     # A vowel sign's nasal is written with a dot, a moon dot or nothing; "है/हैं" and "में/मे" are the same to the patterns.
     text = text.replace("\u0902", "").replace("\u0901", "")
-    return _SPACES.sub(" ", _EMPHASIS.sub("", text))
+    # One space, one line break: patterns that look for either must not try a long run of them in every way.
+    return _LINES.sub("\n", _SPACES.sub(" ", _EMPHASIS.sub("", text)))
 
 
 def is_json(text: str) -> bool:
