@@ -233,6 +233,7 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BEAT_SCHEDULE_FILENAME = str(VAR_DIR / "celerybeat-schedule")
 CELERY_BEAT_SCHEDULE = {
+    "sweep-exports": {"task": "exports.sweep", "schedule": 60.0, "options": {"expires": 60}},
     "sweep-generation": {"task": "generation.sweep", "schedule": 10.0, "options": {"expires": 10}},
 }
 

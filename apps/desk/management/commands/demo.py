@@ -44,9 +44,13 @@ class Command(BaseCommand):
         children = Children(log_folder=settings.VAR_DIR / "log", environment=environment, working_folder=settings.BASE_DIR)
         try:
             with children:
-                self.run(children, port=int(port), endpoint_port=endpoint_port)
+                try:
+                    self.run(children, port=int(port), endpoint_port=endpoint_port)
+                except Stopped:
+                    self.say("\nStopping …")
+                    raise
         except Stopped:
-            self.stdout.write("\nEverything is stopped. `make demo` goes on where you left off.")
+            self.stdout.write("Everything is stopped. `make demo` goes on where you left off.")
         except ChildEnded as ended:
             log = os.path.relpath(ended.child.log)
             raise CommandError(f"{ended} The rest is stopped too. Its last lines, from {log}:\n{ended.child.last_lines()}") from None
@@ -78,9 +82,9 @@ class Command(BaseCommand):
         self.stdout.flush()
 
     def worker_command(self) -> list[str]:
-        queues = ["-Q", "interactive,bulk,maintenance"]
+        queues = ["-Q", "interactive,bulk,maintenance", "--loglevel", "INFO"]
         alone = ["--without-gossip", "--without-mingle", "--without-heartbeat"]  # there is no other worker to talk to
-        return [sys.executable, "-m", "celery", "-A", "annotation_site", "worker", "-P", "solo", "-B", *queues, *alone, "--loglevel", "INFO"]
+        return [sys.executable, "-m", "celery", "-A", "annotation_site", "worker", "-P", "solo", "-B", *queues, *alone]
 
     def web_command(self, port: int) -> list[str]:
         threads = ["--worker-class", "gthread", "--workers", "1", "--threads", "8", "--graceful-timeout", "3"]
@@ -99,12 +103,13 @@ class Command(BaseCommand):
         seat_study(study=study)
         return study
 
-    def welcome(self, base: str, links: Iterable[LocaleLink], password: str, seconds: float) -> None:
+    def welcome(self, base: str, links: Iterable[LocaleLink], password: str | None, seconds: float) -> None:
+        secret = f"password {password}" if password else "with the password that you set"
         lines = ["", f"Polyphony runs on {base}  (ready in {seconds:.0f} s)", "", "Take part as an annotator:"]
         lines += [f"  {link.tag}  {base}{reverse('annotation:join', args=[link.token])}" for link in links]
         lines += [
             "",
-            f"Researcher's desk:  {base}{reverse('admin:index')}   user {ADMIN_NAME}, password {password}",
+            f"Researcher's desk:  {base}{reverse('admin:index')}   user {ADMIN_NAME}, {secret}",
             f"API documentation:  {base}/api/v1/docs/",
             "",
             "Send twelve synthetic annotators through the pages, from a second terminal:",
