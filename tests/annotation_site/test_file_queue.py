@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+import uuid
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,7 @@ def broken_messages(folder: Path) -> list[str]:
     reader = threading.Thread(target=look)
     with connect(folder) as connection:
         reader.start()
-        queue = connection.SimpleQueue("bulk")
+        queue = connection.SimpleQueue(f"queue-{uuid.uuid4()}")  # kombu remembers bindings for the whole process
         for number in range(MESSAGES):
             queue.put({"number": number, "text": "x" * 2000})
         done.set()
@@ -76,7 +77,7 @@ def test_sabotage_with_the_writer_of_the_library_a_reader_sees_broken_messages(t
 @pytest.mark.parametrize("payload", [{"text": "नमस्ते"}, {"text": "“quotes”"}])
 def test_texts_survive(tmp_path, payload):
     with connect(tmp_path) as connection:
-        queue = connection.SimpleQueue("bulk")
+        queue = connection.SimpleQueue(f"queue-{uuid.uuid4()}")  # kombu remembers bindings for the whole process
         queue.put(payload)
         assert queue.get(timeout=5).payload == payload
         queue.close()
