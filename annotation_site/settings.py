@@ -208,6 +208,8 @@ if REDIS_URL:
         "unacked_restore_throttle": 1,
         "socket_connect_timeout": 2,
     }
+    if env.text("PYTEST_XDIST_WORKER", ""):  # parallel test processes, and the Celery workers they start, share no queue
+        CELERY_BROKER_TRANSPORT_OPTIONS["global_keyprefix"] = env.text("PYTEST_XDIST_WORKER") + ":"
 else:
     QUEUE_DIR = VAR_DIR / "queue"
     for folder in ("messages", "processed", "control"):

@@ -58,10 +58,11 @@ def ensure_links(*, study: Study) -> list[LocaleLink]:
     links = []
     for locale in study.locales.all():
         own = study.recruitment_links.annotate(locale_count=Count("locales")).filter(locale_count=1, locales=locale, is_open=True)
-        link = own.order_by("pk").first()
-        if link is None:
+        token = own.order_by("pk").values_list("token", flat=True).first()
+        if token is None:
             with transaction.atomic():
                 link = RecruitmentLink.objects.create(study=study, name=f"Demo {locale.tag} {secrets.token_hex(2)}")
                 link.locales.set([locale])
-        links.append(LocaleLink(tag=locale.tag, name=locale.name, token=link.token))
+            token = link.token
+        links.append(LocaleLink(tag=locale.tag, name=locale.name, token=token))
     return links
