@@ -15,13 +15,13 @@ from kombu.utils.json import dumps
 
 
 class Channel(filesystem.Channel):
-    def _put(self, queue: Any, message: Any, **kwargs: Any) -> None:
+    def _put(self, queue: Any, payload: Any, **kwargs: Any) -> None:  # type: ignore[override]  # kombu names it in two ways
         name = f"{monotonic_ns() // 1_000_000}_{uuid.uuid4()}.{queue}.msg"
         final = os.path.join(self.data_folder_out, name)
         partial = f"{final}.partial"  # no worker reads this ending
         try:
             with open(partial, "w", encoding="utf-8") as file:
-                file.write(dumps(message))
+                file.write(dumps(payload))
             os.replace(partial, final)
         except OSError as error:
             raise ChannelError(f"Cannot add {final!r} to the queue") from error
