@@ -24,7 +24,7 @@ from apps.annotation.selectors import current_work, explanation_minimum, history
 from apps.annotation.services.assignment import close_assignment, renew_lease
 from apps.annotation.services.participation import finish_if_done
 from apps.annotators.models import Annotator
-from apps.core.text import clean_text, count_words
+from apps.core.text import clean_text, count_words, is_blank
 from apps.generation.models import CandidateSet
 from apps.generation.services import request_live_set, retry_failed_sets
 from apps.studies.models import TaskDesign
@@ -190,7 +190,7 @@ def submit_message(*, annotator: Annotator, turn_number: int, message: str, subm
             or answered >= work.design.max_turns
         ):
             raise StaleForm
-        if not message:
+        if is_blank(message):
             raise EmptyMessage
         if len(message) > MAX_MESSAGE_CHARACTERS:
             raise MessageTooLong(characters=len(message), maximum=MAX_MESSAGE_CHARACTERS)

@@ -1,3 +1,4 @@
+import fcntl
 import json
 import os
 import sys
@@ -7,7 +8,7 @@ import urllib.request
 from argparse import ArgumentParser
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from django.conf import settings
 from django.core.management import call_command
@@ -39,6 +40,7 @@ class Command(BaseCommand):
             claim_port(int(port))
         except PortTaken as error:
             raise CommandError(str(error)) from error
+        lock = hold_var(settings.VAR_DIR)
         endpoint_port = free_port()
         environment = {**os.environ, "OFFLINE_ENDPOINT_URL": f"http://127.0.0.1:{endpoint_port}/v1", "PYTHONUNBUFFERED": "1"}
         children = Children(log_folder=settings.VAR_DIR / "log", environment=environment, working_folder=settings.BASE_DIR)
@@ -54,6 +56,8 @@ class Command(BaseCommand):
         except ChildEnded as ended:
             log = os.path.relpath(ended.child.log)
             raise CommandError(f"{ended} The rest is stopped too. Its last lines, from {log}:\n{ended.child.last_lines()}") from None
+        finally:
+            lock.close()
 
     def run(self, children: Children, *, port: int, endpoint_port: int) -> None:
         started = time.monotonic()
@@ -118,6 +122,18 @@ class Command(BaseCommand):
             "Ctrl-C stops everything.",
         ]
         self.say("\n".join(lines))
+
+
+def hold_var(folder: Path) -> IO[str]:
+    """Keep a second demo off the same database and queue, until the returned file is closed. Raises `CommandError`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = (folder / "demo.lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise CommandError(f"A demo already runs on {folder.name}/. Stop it first (Ctrl-C in its terminal).") from None
+    return lock
 
 
 def keep_links(notes: Path, base: str, links: Iterable[LocaleLink]) -> None:
