@@ -29,7 +29,7 @@ wanted=$$(for file in $(sort requirements.txt $(1)); do echo "$$file $$(cksum < 
 if [ "$$(grep -Fxc "$$wanted" .venv/.installed)" -lt $(words $(sort requirements.txt $(1))) ]; then \
   echo "Installing the packages of $(1) into .venv …"; \
   rm .venv/.installed; \
-  $(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(1) || { \
+  $(BIN)/python -m pip install -qq --disable-pip-version-check -r $(1) || { \
     echo "The packages could not be installed; see the lines above, then run the same command again." >&2; exit 1; }; \
   echo "$$wanted" > .venv/.installed; \
 fi
@@ -61,4 +61,4 @@ messages: install-dev
 	  --ignore .venv --ignore var --ignore tests
 
 format: install-dev
-	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format . ; $(BIN)/djlint --reformat --quiet templates ; true
+	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format . ; $(BIN)/djlint --reformat --quiet templates apps ; true

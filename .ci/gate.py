@@ -17,9 +17,9 @@ def steps(pytest_arguments: list[str]) -> dict[str, list[str]]:
     return {
         "ruff": [f"{BIN}/ruff", "check", "."],
         "format": [f"{BIN}/ruff", "format", "--check", "--quiet", "."],
-        "imports": [f"{BIN}/lint-imports", "--no-timing"],
+        "imports": [f"{BIN}/lint-imports", "--no-logo"],
         "mypy": [f"{BIN}/mypy", "apps", "annotation_site"],
-        "templates": [f"{BIN}/djlint", "templates", "--lint", "--check", "--quiet"],
+        "templates": [f"{BIN}/djlint", "templates", "apps", "--lint", "--check"],
         "catalogues": [*manage, "check_catalogues"],
         "migrations": [*manage, "makemigrations", "--check", "--dry-run"],
         "system": [*manage, "check", "--fail-level", "WARNING"],

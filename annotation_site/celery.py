@@ -6,8 +6,11 @@ from typing import Any
 from celery import Celery
 from celery.signals import celeryd_init
 
+from annotation_site import file_queue
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "annotation_site.settings")
 
+file_queue.install()
 app = Celery("polyphony")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
@@ -15,7 +18,7 @@ app.autodiscover_tasks()
 
 @celeryd_init.connect
 def give_each_thread_a_connection(options: dict[str, Any], **_: Any) -> None:
-    """`-P threads --concurrency 32` needs as many database connections, and some for what runs beside them. An upper bound: idle ones close."""
+    """`-P threads --concurrency 32` needs as many connections, and some for what runs beside them. Idle ones close."""
     from django.conf import settings
 
     pool = settings.DATABASES["default"].get("OPTIONS", {}).get("pool")

@@ -208,6 +208,8 @@ if REDIS_URL:
         "unacked_restore_throttle": 1,
         "socket_connect_timeout": 2,
     }
+    if env.text("PYTEST_XDIST_WORKER", ""):  # parallel test processes, and the Celery workers they start, share no queue
+        CELERY_BROKER_TRANSPORT_OPTIONS["global_keyprefix"] = env.text("PYTEST_XDIST_WORKER") + ":"
 else:
     QUEUE_DIR = VAR_DIR / "queue"
     for folder in ("messages", "processed", "control"):
@@ -233,6 +235,7 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BEAT_SCHEDULE_FILENAME = str(VAR_DIR / "celerybeat-schedule")
 CELERY_BEAT_SCHEDULE = {
+    "sweep-exports": {"task": "exports.sweep", "schedule": 60.0, "options": {"expires": 60}},
     "sweep-generation": {"task": "generation.sweep", "schedule": 10.0, "options": {"expires": 10}},
 }
 
@@ -271,7 +274,14 @@ LOGGING = {
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": env.choice("LOG_LEVEL", ["DEBUG", "INFO", "WARNING", "ERROR"], "INFO")},
     # The client logs every request line with its URL at INFO; our attempt rows tell the same without query strings.
-    "loggers": {"httpx2": {"level": "WARNING"}, "httpcore2": {"level": "WARNING"}, "openai": {"level": "WARNING"}},
+    "loggers": {
+        # Refused requests (4xx) are answers, not faults: without this each would leave a traceback.
+        "django.request": {"level": "ERROR"},
+        "django.security": {"level": "ERROR"},
+        "httpx2": {"level": "WARNING"},
+        "httpcore2": {"level": "WARNING"},
+        "openai": {"level": "WARNING"},
+    },
 }
 
 # --- Refuse to start unsafe -----------------------------------------------------------------------------------------

@@ -73,6 +73,18 @@ class ModelSpecFactory(DjangoModelFactory):
     timeout_seconds = 5
 
 
+TEMPLATES = {
+    "negatively_correlated": {
+        "text_en": "You answer in English. Write {count} answers, each after a line [[answer]].",
+        "text_fr": "Vous répondez en français. Écrivez {count} réponses, chacune après une ligne [[answer]].",
+    },
+    "default": {
+        "text_en": "You answer in English, in plain paragraphs.",
+        "text_fr": "Vous répondez en français, en paragraphes simples.",
+    },
+}
+
+
 class RecipeFactory(DjangoModelFactory):
     """`3 × negatively_correlated + 1 × default`; `RecipeFactory(study=…, nc_count=1)` gives k = 2."""
 
@@ -87,15 +99,7 @@ class RecipeFactory(DjangoModelFactory):
     def nc_count(recipe, create, extracted, **kwargs):
         model_spec = ModelSpec.objects.filter(study=recipe.study).first() or ModelSpecFactory(study=recipe.study)
         for order, (method, count) in enumerate([("negatively_correlated", extracted or 3), ("default", 1)]):
-            template, _ = InstructionTemplate.objects.get_or_create(
-                study=recipe.study,
-                key=method,
-                version=1,
-                defaults={
-                    "text_en": "You answer in English. Write {count} answers, each after a line [[answer]].",
-                    "text_fr": "Vous répondez en français. Écrivez {count} réponses, chacune après une ligne [[answer]].",
-                },
-            )
+            template, _ = InstructionTemplate.objects.get_or_create(study=recipe.study, key=method, version=1, defaults=TEMPLATES[method])
             RecipePart.objects.create(recipe=recipe, order=order, method=method, count=count, model_spec=model_spec, template=template)
 
 

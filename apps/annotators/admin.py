@@ -1,6 +1,6 @@
 """Recruitment links and who came through them. Demographic answers are not shown here: they leave through releases only."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from django import forms
@@ -47,14 +47,14 @@ class RecruitmentLinkAdmin(StudyScopedAdmin):
             )
         )
 
-    def get_list_display(self, request: HttpRequest) -> Sequence[str | Callable[[Any], Any]]:
+    def get_list_display(self, request: HttpRequest) -> tuple[Any, ...]:
         return ("name", "study", "locale_tags", link_address(request), "purpose", "is_open", "joined", "completed")
 
-    def get_fields(self, request: HttpRequest, obj: Any = None) -> Sequence[Any]:
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> tuple[Any, ...]:
         fields = ("study", "name", "locales", "purpose", "is_open", "completion_url", "screen_out_url", "quota_full_url")
         return (link_address(request), *fields) if obj else fields
 
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Sequence[Any]:
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[Any, ...]:
         return ("study", link_address(request)) if obj else ()
 
     @admin.display(description="locales")
@@ -74,14 +74,17 @@ class RecruitmentLinkAdmin(StudyScopedAdmin):
 
 
 def link_address(request: HttpRequest) -> Callable[[Any], SafeString]:
-    """A column with the link's whole address on this host; one click selects it."""
+    """A column with the link's whole address on this host; one click selects it. The same function for the whole request."""
 
     @admin.display(description="address to hand out")
     def address(link: RecruitmentLink) -> SafeString:
         url = request.build_absolute_uri(reverse("annotation:join", args=[link.token]))
         return format_html('<code class="copy">{}</code>', url)
 
-    return address
+    if not hasattr(request, "link_address"):
+        request.link_address = address  # type: ignore[attr-defined]
+    column: Callable[[Any], SafeString] = request.link_address  # type: ignore[attr-defined]
+    return column
 
 
 @admin.register(Annotator)

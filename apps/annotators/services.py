@@ -136,7 +136,9 @@ def _chosen_options(
             if question.required:
                 problems[question.code] = "required"
             continue
-        if not options or (len(options) < len(set(given)) and not age_group):
+        if question.type == Question.Type.BIRTH_YEAR and options and len(set(given)) > 1:
+            problems[question.code] = "year_or_option"
+        elif not options or (len(options) < len(set(given)) and not age_group):
             problems[question.code] = "unknown_option"
         elif question.type != Question.Type.MULTIPLE and len(options) > 1:
             problems[question.code] = "one_only"
@@ -185,3 +187,4 @@ def end_participation(*, annotator: Annotator, state: str, now: datetime) -> boo
 def erase_answers(*, annotator: Annotator) -> None:
     """Delete what the person told about themselves; consents stay as the proof of what was agreed."""
     DemographicAnswer.objects.filter(annotator=annotator).delete()
+    QuestionnaireResponse.objects.filter(annotator=annotator).update(body_hash="")  # of one answer, a hash can be guessed back

@@ -1,6 +1,6 @@
 """Prompts in every language of their study, with what is missing."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.conf import settings
 from django.contrib import admin
@@ -39,7 +39,7 @@ class TranslatedAdmin(StudyScopedAdmin):
 
     translated_field = ""
     draft_only = True
-    list_select_related = ("study",)
+    list_select_related: ClassVar[tuple[str, ...]] = ("study",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return super().get_queryset(request).prefetch_related("study__locales")

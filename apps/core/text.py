@@ -25,6 +25,11 @@ def fingerprint(text: str) -> str:
     return text_hash(" ".join(_WORD.findall(text.casefold())))
 
 
+def is_blank(text: str) -> bool:
+    """Whether nothing can be seen: only spaces, control and format characters (zero-width, bidi marks)."""
+    return all(character.isspace() or unicodedata.category(character) in {"Cc", "Cf"} for character in text)
+
+
 def count_words(text: str) -> int:
     """Number of words; works for Latin and Devanagari script."""
     return len(_WORD.findall(text))

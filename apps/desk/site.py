@@ -23,7 +23,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
 class DeskAdminSite(admin.AdminSite):
     site_header = "Polyphony"
     site_title = "Polyphony"
-    index_title = "Fieldwork"
+    index_title = "Researcher's desk"
     site_url = "/"
     enable_nav_sidebar = False
 
@@ -37,11 +37,23 @@ class DeskAdminSite(admin.AdminSite):
         for name, models in SECTIONS.items():
             section = [found.pop(model) for model in models if model in found]
             sections.append(
-                {"name": name, "app_label": name.lower(), "app_url": f"{index}#{name.lower()}", "has_module_perms": True, "models": section}
+                {
+                    "name": name,
+                    "app_label": name.lower(),
+                    "app_url": f"{index}#section-{name.lower()}",
+                    "has_module_perms": True,
+                    "models": section,
+                }
             )
         if found:
             sections.append(
-                {"name": "Other", "app_label": "other", "app_url": f"{index}#other", "has_module_perms": True, "models": [*found.values()]}
+                {
+                    "name": "Other",
+                    "app_label": "other",
+                    "app_url": f"{index}#section-other",
+                    "has_module_perms": True,
+                    "models": [*found.values()],
+                }
             )
         return [section for section in sections if section["models"]]
 

@@ -95,7 +95,7 @@ class ReleaseAdmin(ReadOnlyAdmin, StudyScopedAdmin):
     def files(self, release: Release) -> Any:
         names = downloads.file_names(release)
         if not names:
-            return "No files here." if release.state == Release.State.BUILT else "Not built yet."
+            return "Written by the command line into a folder of its own." if release.state == Release.State.BUILT else "Not built yet."
         everything = format_html('<a href="{}">Everything (zip)</a>', reverse("admin:exports_release_zip", args=[release.pk]))
         links = format_html_join(
             "", '<br><a href="{}">{}</a>', ((reverse("admin:exports_release_file", args=[release.pk, name]), name) for name in names)

@@ -1,6 +1,5 @@
 """Studies, their locales, design, texts, members and tokens."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from django import forms
@@ -32,6 +31,7 @@ from apps.studies.permissions import (
     StudyScopedInline,
     StudyScopedStackedInline,
     roles_of,
+    user_id,
 )
 
 
@@ -104,7 +104,7 @@ class StudyAdmin(StudyScopedAdmin):
     def member_count(self, study: Any) -> int:
         return study.member_total
 
-    def get_readonly_fields(self, request: HttpRequest, obj: Study | None = None) -> Sequence[str]:
+    def get_readonly_fields(self, request: HttpRequest, obj: Study | None = None) -> tuple[str, ...]:
         fixed = self.fixed_when_open if obj is not None and obj.state != Study.State.DRAFT else ()
         return ("opened_at", *fixed)
 
@@ -118,7 +118,7 @@ class StudyAdmin(StudyScopedAdmin):
         return True  # whoever may log in here may start a study, and owns it
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        if obj is None or request.user.is_superuser:  # type: ignore[union-attr]
+        if obj is None or request.user.is_superuser:
             return super().has_delete_permission(request, obj) and (obj is None or obj.state == Study.State.DRAFT)
         return roles_of(request).get(obj.pk) == StudyMembership.Role.OWNER and obj.state == Study.State.DRAFT
 
@@ -127,7 +127,7 @@ class StudyAdmin(StudyScopedAdmin):
             obj.opened_at = timezone.now()
         super().save_model(request, obj, form, change)
         if not change:
-            StudyMembership.objects.get_or_create(study=obj, user_id=request.user.pk, defaults={"role": StudyMembership.Role.OWNER})
+            StudyMembership.objects.get_or_create(study=obj, user_id=user_id(request), defaults={"role": StudyMembership.Role.OWNER})
 
 
 class TurnDesignInline(StudyScopedInline):
@@ -255,15 +255,15 @@ class ApiTokenAdmin(StudyScopedAdmin):
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         return super().get_form(request, obj, change, **({} if obj else {"form": ApiTokenForm}), **kwargs)
 
-    def get_fields(self, request: HttpRequest, obj: Any = None) -> Sequence[str]:
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         return ("membership", "name", "prefix", "created_at", "expires_at", "revoked_at") if obj else ("membership", "name", "days")
 
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Sequence[str]:
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         return ("prefix", "created_at", "expires_at", "revoked_at") if obj else ()
 
     def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         # A token acts as its membership, so nobody makes one for somebody else's: that would lend rights one does not have.
-        memberships = StudyMembership.objects.select_related("study", "user").filter(user_id=request.user.pk)
+        memberships = StudyMembership.objects.select_related("study", "user").filter(user_id=user_id(request))
         return super().formfield_for_foreignkey(db_field, request, **{**kwargs, "queryset": memberships})
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -300,8 +300,8 @@ class ApiTokenAdmin(StudyScopedAdmin):
         allowed = (
             tokens
             if request.user.is_superuser
-            else tokens.filter(membership__user_id=request.user.pk) | tokens.filter(membership__study__in=owned)
-        )  # type: ignore[union-attr]
+            else tokens.filter(membership__user_id=user_id(request)) | tokens.filter(membership__study__in=owned)
+        )
         # Not through `allowed.update`: the list's own query may carry joins and an order that an update refuses.
         ids = list(allowed.values_list("pk", flat=True))
         count = ApiToken.objects.filter(pk__in=ids, revoked_at__isnull=True).update(revoked_at=timezone.now())

@@ -10,6 +10,7 @@ from django.contrib import admin
 from django.core.exceptions import FieldDoesNotExist
 from django.db.models import Field, ForeignKey, ManyToManyField, Model, QuerySet
 from django.http import HttpRequest
+from django.utils.text import capfirst
 
 from apps.studies.models import Study, StudyMembership
 
@@ -43,12 +44,17 @@ def limit_to_writable(queryset: QuerySet[Any], path: str, user: Any) -> QuerySet
     return queryset.filter(**{f"{path}__in" if path else "pk__in": studies.values("pk")})
 
 
+def user_id(request: HttpRequest) -> int:
+    """The key of the researcher who asks; 0, which nobody has, on the log-in page."""
+    return request.user.pk or 0
+
+
 def roles_of(request: HttpRequest) -> dict[int, str]:
     """Study id → role of the request's user; asked once per request."""
     if not hasattr(request, "study_roles"):
-        rows = StudyMembership.objects.filter(user_id=request.user.pk).values_list("study_id", "role")
+        rows = StudyMembership.objects.filter(user_id=user_id(request)).values_list("study_id", "role")
         request.study_roles = dict(rows)  # type: ignore[attr-defined]
-    return request.study_roles  # type: ignore[attr-defined,no-any-return]
+    return request.study_roles  # type: ignore[attr-defined]
 
 
 def study_of(row: Any, path: str) -> Study:
@@ -71,7 +77,7 @@ class StudyRights:
         return path
 
     def may_write(self, request: HttpRequest, row: Any = None) -> bool:
-        if request.user.is_superuser:  # type: ignore[union-attr]
+        if request.user.is_superuser:
             return True
         if row is None or row.pk is None:
             return any(role in self.writers for role in roles_of(request).values())
@@ -84,10 +90,10 @@ class StudyRights:
         return study_of(row, self.study_path_of(row)).state != Study.State.DRAFT
 
     def has_module_permission(self, request: HttpRequest) -> bool:
-        return bool(request.user.is_superuser or roles_of(request))  # type: ignore[union-attr]
+        return bool(request.user.is_superuser or roles_of(request))
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        if request.user.is_superuser:  # type: ignore[union-attr]
+        if request.user.is_superuser:
             return True
         if obj is None or obj.pk is None:
             return bool(roles_of(request))
@@ -125,6 +131,10 @@ class StudyScopedAdmin(StudyScopedForms, StudyRights, admin.ModelAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return limit_to_visible(super().get_queryset(request), self.study_path, request.user)
 
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        """The list under its real name ("Recruitment links"), not "Select recruitment link to change"."""
+        return super().changelist_view(request, {"title": capfirst(self.opts.verbose_name_plural), **(extra_context or {})})
+
 
 class StudyScopedInline(StudyScopedForms, StudyRights, admin.TabularInline):
     """A tabular inline with the rights of its parent's study."""
@@ -152,7 +162,9 @@ class OwnStudiesFilter(admin.RelatedFieldListFilter):
 
 def limited(db_field: "Field[Any, Any]", request: HttpRequest, kwargs: dict[str, Any]) -> dict[str, Any]:
     """Form field arguments for `db_field` with the queryset cut to the studies the user may write to, where the target has one."""
-    target = db_field.remote_field.model  # type: ignore[attr-defined]
+    if db_field.remote_field is None:
+        return kwargs
+    target = db_field.remote_field.model
     path = study_lookup(target)
     if path is None or "queryset" in kwargs:
         return kwargs

@@ -5,29 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from apps.studies.models import ApiToken, StudyMembership
 from tests.browser.chromium import chromium
-from tests.exports.build import small_study
-from tests.factories import UserFactory
 
 
 @pytest.fixture
-def page(live_server):
+def page(transactional_db, live_server, token):
+    """A browser page. The rows exist before it opens: Playwright's loop would give this thread a second database connection."""
     with chromium() as browser:
         yield browser.new_page()
 
 
-@pytest.fixture(autouse=True)
-def allow_orm_beside_playwright(monkeypatch):
-    """Playwright's loop runs in this thread, which Django takes for asynchronous code."""
-    monkeypatch.setitem(os.environ, "DJANGO_ALLOW_ASYNC_UNSAFE", "true")
-
-
 @pytest.mark.browser
-@pytest.mark.django_db(transaction=True)
-def test_the_page_lists_and_tries_the_endpoints(live_server, page):
-    membership = StudyMembership.objects.create(study=small_study(people=1), user=UserFactory())
-    _, token = ApiToken.issue(membership=membership, name="page")
+def test_the_page_lists_and_tries_the_endpoints(live_server, token, page):
+    row, text = token
     complaints, foreign = [], []
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))
@@ -35,14 +25,14 @@ def test_the_page_lists_and_tries_the_endpoints(live_server, page):
     page.goto(f"{live_server.url}/api/v1/docs/")
     page.get_by_text("Comparisons, in the order in which they became final").wait_for()
     page.get_by_role("button", name="Authorize").first.click()
-    page.locator(".auth-container input").fill(token)
+    page.locator(".auth-container input").fill(text)
     page.locator(".auth-btn-wrapper button[type=submit]").click()
     page.locator(".auth-btn-wrapper .btn-done").click()
     page.get_by_text("The token's study").click()
     page.get_by_role("button", name="Try it out").click()
     page.get_by_role("button", name="Execute").click()
     page.locator(".live-responses-table .response-col_status", has_text="200").wait_for()
-    assert membership.study.slug in page.locator(".live-responses-table").inner_text()
+    assert row.membership.study.slug in page.locator(".live-responses-table").inner_text()
     if folder := os.environ.get("SCREENSHOTS"):
         page.screenshot(path=Path(folder) / "api-docs.png", full_page=True)
     assert complaints == []

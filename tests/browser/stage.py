@@ -51,7 +51,7 @@ class Worker(threading.Thread):
                 for pk in list(CandidateSet.objects.due(timezone.now()).filter(is_live=True).values_list("pk", flat=True)):
                     self.stopped.wait(self.pause)
                     generate_set(candidate_set_id=pk, now=timezone.now())
-        except Exception as error:  # noqa: BLE001  (told to the test when it stops the worker)
+        except Exception as error:  # told to the test when it stops the worker
             self.error = error
         finally:
             connection.close()

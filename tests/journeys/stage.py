@@ -27,7 +27,7 @@ REASON = "B est plus claire que A et va droit au but."
 
 
 class Worker:
-    """A real Celery worker in its own process, on the test's database and the broker of the settings."""
+    """A real Celery worker with beat in its own process, on the test's database and the broker of the settings."""
 
     def __init__(self, endpoint_url: str) -> None:
         self.endpoint_url = endpoint_url
@@ -43,7 +43,7 @@ class Worker:
         }
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "celery", "-A", "annotation_site", "worker", "-P", "solo", *queues],
+                [sys.executable, "-m", "celery", "-A", "annotation_site", "worker", "-P", "solo", "-B", *queues],
                 cwd=settings.BASE_DIR,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -102,7 +102,7 @@ def says(page: Page, message: str, language: str = "fr") -> bool:
     with translation.override(language):
         told = gettext(message)
     assert told != message, f"{message!r} has no {language} translation"
-    return told in page.text
+    return _in_one_line(told) in page.text
 
 
 def says_number(page: Page, one: str, many: str, count: int, language: str = "fr", **values: int) -> bool:
@@ -110,7 +110,12 @@ def says_number(page: Page, one: str, many: str, count: int, language: str = "fr
     with translation.override(language):
         told = ngettext(one, many, count)
     assert told not in (one, many), f"{many!r} has no {language} translation"
-    return told % values in page.text
+    return _in_one_line(told % values) in page.text
+
+
+def _in_one_line(text: str) -> str:
+    """As `Page.text` has it: French puts narrow spaces before some signs."""
+    return " ".join(text.split())
 
 
 def has_a_way_on(page: Page) -> bool:

@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 
@@ -58,7 +59,7 @@ def test_what_is_written_is_long_enough_in_the_right_language_and_never_the_same
     assert count_words(writer.explanation(chosen="A", other="B", minimum_words=90)) >= 85
     for draw in (writer.follow_up, writer.opening):
         texts = [draw() for _ in range(60)]
-        assert all(first != second for first, second in zip(texts, texts[1:], strict=False))
+        assert all(first != second for first, second in pairwise(texts))
         assert {detect_language(text) for text in texts} == {tag[:2]}
 
 

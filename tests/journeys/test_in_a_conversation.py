@@ -1,4 +1,4 @@
-"""Submissions that must fail while comparing and writing on: right status, words in the person's language, a way on, nothing half-written."""
+"""Submissions that must fail while comparing and writing on: each says why, shows a way on and leaves nothing half-written."""
 
 import uuid
 

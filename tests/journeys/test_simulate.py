@@ -1,9 +1,14 @@
 import json
+import os
+import subprocess
+import sys
 from io import StringIO
 
 import pytest
+from django.conf import settings
 from django.core.management import CommandError, call_command
 
+from apps.annotation.models import ComparisonItem
 from apps.annotators.models import Annotator, RecruitmentLink
 from apps.desk.simulation.crowd import send_crowd
 from apps.desk.simulation.links import Links
@@ -76,15 +81,24 @@ def test_people_who_get_stuck_make_it_fail_with_reasons(study, live_server, link
 
 def test_a_paused_study_is_a_reason_too(study, live_server, links_file):
     Study.objects.update(state=Study.State.PAUSED)
-    with pytest.raises(CommandError, match="page “.*” answered HTTP 410"):
+    with pytest.raises(CommandError, match=r"page “.*” answered HTTP 410"):
         simulate(study.slug, links_file, base_url=live_server.url, annotators=1)
 
 
-def test_it_opens_no_database_connection(study, live_server, links_file, worker, django_db_blocker):
-    """The pages of the live server run in other threads; this thread is not allowed a query."""
-    with django_db_blocker.block():
-        printed = simulate(study.slug, links_file, base_url=live_server.url, annotators=1)
-    assert printed.splitlines()[1].split()[:3] == ["en-US", "1", "1"]
+def test_from_the_shell_it_needs_the_pages_alone_and_no_database(study, live_server, links_file, worker, tmp_path):
+    """Its own process, told of a database that does not exist."""
+    nowhere = {"DATABASE_URL": "postgres://nobody@127.0.0.1:1/nothing", "POLYPHONY_VAR_DIR": str(tmp_path)}
+    command = [sys.executable, "manage.py", "simulate", study.slug, "--annotators", "1", "--locale", "fr-FR", "--patience", "60"]
+    command += ["--base-url", live_server.url, "--links", str(links_file), "--policy", "slot_a"]
+    ran = subprocess.run(command, cwd=settings.BASE_DIR, env=os.environ | nowhere, capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0, ran.stderr
+    row = ran.stdout.splitlines()[1].split()
+    assert row[:7] == ["fr-FR", "1", "1", "0", "0", "0", "2"]
+    assert row[8:-1] == ["A", row[7]]
+    assert "Synthetic annotators: 100%" in ran.stderr
+    best = ComparisonItem.objects.filter(rank=1).values_list("shown_candidate__position", flat=True)
+    assert set(best) == {0}
+    assert len(best) == int(row[7])
 
 
 def test_missing_links_study_locale_and_server_are_one_clear_line_each(tmp_path):

@@ -24,7 +24,7 @@ from apps.annotation.selectors import current_work, explanation_minimum, history
 from apps.annotation.services.assignment import close_assignment, renew_lease
 from apps.annotation.services.participation import finish_if_done
 from apps.annotators.models import Annotator
-from apps.core.text import clean_text, count_words
+from apps.core.text import clean_text, count_words, is_blank
 from apps.generation.models import CandidateSet
 from apps.generation.services import request_live_set, retry_failed_sets
 from apps.generation.services.rewriting import is_message_refused, rewrite_live_message
@@ -247,7 +247,7 @@ def rewrite_message(*, annotator: Annotator, turn_number: int, message: str, sub
 
 def _check_message(message: str) -> None:
     """Raises `EmptyMessage` or `MessageTooLong`."""
-    if not message:
+    if is_blank(message):
         raise EmptyMessage
     if len(message) > MAX_MESSAGE_CHARACTERS:
         raise MessageTooLong(characters=len(message), maximum=MAX_MESSAGE_CHARACTERS)

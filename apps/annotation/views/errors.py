@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.contrib.auth.decorators import login_not_required
+from django.core.exceptions import RequestDataTooBig, TooManyFieldsSent
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.utils.translation import gettext as _
@@ -20,6 +21,8 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
 
 @login_not_required
 def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    if isinstance(exception, RequestDataTooBig | TooManyFieldsSent):
+        return _error(request, 413, _("This form is too large"), _("Please go back, shorten your text and send it again."))
     return _error(request, 400, _("We could not read this request"), _("Please go back and try again."))
 
 
@@ -45,7 +48,17 @@ def server_error(request: HttpRequest) -> HttpResponse:
 
 def _error(request: HttpRequest, status: int, title: str, text: str) -> HttpResponse:
     if request.path.startswith("/api/"):
-        codes: dict[int, str] = {400: "bad_request", 403: "permission_denied", 404: "not_found", 500: "server_error"}
+        codes: dict[int, str] = {400: "bad_request", 403: "permission_denied", 404: "not_found", 413: "too_large", 500: "server_error"}
         body: dict[str, Any] = {"code": codes[status], "message": title, "extra": {}}
         return JsonResponse(body, status=status)
+    if request.path.startswith("/admin/") and status in _DESK:
+        title, text = _DESK[status]
+        return render(request, "desk/problem.html", {"problem_title": title, "problem_text": text}, status=status)
     return render(request, "annotation/problem.html", {"problem_title": title, "problem_text": text}, status=status)
+
+
+# The desk speaks English, to researchers.
+_DESK = {
+    403: ("You may not do this", "Your role in this study does not allow it, or you are not a member of the study."),
+    404: ("There is no such page in the desk", "It may belong to a study that you are not a member of, or have been removed."),
+}

@@ -7,6 +7,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.utils import timezone, translation
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods
 
 from apps.annotation.devices import device_class
 from apps.annotation.errors import StaleForm
@@ -24,6 +25,7 @@ from apps.studies.models import ConsentForm, StudyLocale
 
 @login_not_required
 @never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
 def join(request: HttpRequest, token: str) -> HttpResponse:
     """Information and consent. GET writes nothing, since link previews open links too; POST creates the annotator."""
     link = RecruitmentLink.objects.select_related("study").filter(token=token).first()
@@ -99,6 +101,7 @@ def _remember(request: HttpRequest, annotator: Annotator) -> None:
 
 @login_not_required
 @never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
 def resume(request: HttpRequest, token: str) -> HttpResponse:
     """A person's own link, on any device. GET only offers; POST opens the session."""
     try:
@@ -109,6 +112,8 @@ def resume(request: HttpRequest, token: str) -> HttpResponse:
         if request.method == "POST":
             _remember(request, annotator)
             return proceed(request)
+        if annotator.state in (Annotator.State.SCREENED_OUT, Annotator.State.QUOTA_FULL, Annotator.State.WITHDRAWN):
+            return page(request, "ended", annotator, return_url="")
         context: dict[str, Any] = {"study": annotator.study, "study_locale": annotator.study_locale, "token": token}
         return page(request, "resume", None, **context)
 

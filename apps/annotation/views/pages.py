@@ -8,8 +8,10 @@ from typing import Any
 from django.contrib.auth.decorators import login_not_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods, require_safe
 
 from apps.annotation.errors import StaleForm, SubmissionConflict
 from apps.annotation.middleware import annotator_of
@@ -18,6 +20,7 @@ from apps.annotators.errors import LinkClosed
 from apps.annotators.errors import SubmissionConflict as JoinConflict
 from apps.annotators.models import Annotator
 from apps.annotators.selectors import resume_token
+from apps.core.text import is_blank
 
 View = Callable[..., HttpResponse]
 
@@ -31,6 +34,7 @@ def annotator_page(*steps: Step) -> Callable[[View], View]:
     def decorate(view: View) -> View:
         @login_not_required
         @never_cache
+        @require_http_methods(["GET", "HEAD", "POST"])
         @wraps(view)
         def wrapped(request: HttpRequest) -> HttpResponse:
             annotator = annotator_of(request)
@@ -44,6 +48,9 @@ def annotator_page(*steps: Step) -> Callable[[View], View]:
                     return redirect(step_url(position.step))
                 return view(request, annotator, position)
             except StaleForm:
+                annotator.refresh_from_db(fields=["state"])
+                if annotator.state != Annotator.State.ACTIVE:
+                    return proceed(request)
                 return problem(
                     request, _("This page is out of date"), _("You have already moved on, perhaps in another tab. Nothing is lost."), 409
                 )
@@ -71,18 +78,26 @@ def proceed(request: HttpRequest) -> HttpResponse:
     return response
 
 
+def speaking(response: HttpResponse) -> HttpResponse:
+    """Name the language of the page, which a link may set before a session does."""
+    response.headers["Content-Language"] = get_language() or "en"
+    return response
+
+
 def page(request: HttpRequest, template: str, annotator: Annotator | None, status: int = 200, **context: Any) -> HttpResponse:
     """Render an annotator page; forms find a fresh `submission_id` unless the context brings the one being corrected."""
     context.setdefault("submission_id", uuid.uuid4())
     if annotator is not None:
         context |= {"annotator": annotator, "study": annotator.study, "study_locale": annotator.study_locale}
         context["resume_path"] = resume_token(annotator)
-    return render(request, f"annotation/{template}.html", context, status=status)
+    return speaking(render(request, f"annotation/{template}.html", context, status=status))
 
 
 def problem(request: HttpRequest, title: str, text: str, status: int) -> HttpResponse:
-    """An error with a way on."""
-    return render(request, "annotation/problem.html", {"problem_title": title, "problem_text": text}, status=status)
+    """An error with a way on. Text that came with the refused form is handed back, so that it can be copied."""
+    typed = [request.POST.get(name, "") for name in ("explanation", "message")] if request.method == "POST" else []
+    context = {"problem_title": title, "problem_text": text, "unsent": [text for text in typed if not is_blank(text)]}
+    return speaking(render(request, "annotation/problem.html", context, status=status))
 
 
 def link_needed(request: HttpRequest) -> HttpResponse:
@@ -91,7 +106,7 @@ def link_needed(request: HttpRequest) -> HttpResponse:
         _("Please open your personal link again"),
         _(
             "We could not see who you are, perhaps because your session ended. "
-            "What you sent is kept: open the link you joined with to go on."
+            "Everything you sent before is kept: open the link you joined with to go on."
         ),
         403,
     )
@@ -119,6 +134,9 @@ def parse_number(value: str) -> int | None:
     return int(value) if value.isascii() and value.isdecimal() and len(value) <= 9 else None
 
 
+@login_not_required
+@never_cache
+@require_safe
 def current(request: HttpRequest) -> HttpResponse:
     """The address that always leads to where the person is."""
     annotator = annotator_of(request)
@@ -126,8 +144,6 @@ def current(request: HttpRequest) -> HttpResponse:
         return link_needed(request)
     return redirect(step_url(current_step(annotator).step))
 
-
-current = login_not_required(never_cache(current))
 
 __all__ = [
     "Position",

@@ -56,6 +56,7 @@ def _fields(questionnaire: Questionnaire, answers: dict[str, list[str]], problem
         "unknown_option": _("Please choose one of the answers in the list."),
         "one_only": _("Please choose one answer only."),
         "exclusive_option": _("“Prefer not to say” cannot be combined with other answers."),
+        "year_or_option": _("Please write the year or tick the box, not both."),
         "invalid_year": _("Please write your year of birth with four digits, for example 1985."),
     }
     fields = []

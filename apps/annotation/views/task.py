@@ -95,6 +95,8 @@ def message(request: HttpRequest, annotator: Annotator, position: Position | Non
         return page(request, "message", annotator, message=message_page(annotator, position.work))
     data = request.POST
     turn_number = parse_number(data.get("turn", "")) or 0
+    if data.get("action", "send") not in {"send", "end"}:
+        raise StaleForm
     try:
         if data.get("action") == "end":
             services.end_conversation(annotator=annotator, turn_number=turn_number, now=timezone.now())

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from django.db import transaction
+from django.db.models import Count
 
 from apps.accounts.models import User
 from apps.annotators.models import RecruitmentLink
@@ -24,10 +25,11 @@ class LocaleLink:
     token: str
 
 
-def ensure_admin(*, study: Study, notes: Path) -> str:
+def ensure_admin(*, study: Study, notes: Path) -> str | None:
     """Make the researcher `admin`, owner of `study`. Returns the password, kept in `notes` (mode 600) between starts.
 
-    An account that exists without its note gets a new password: nobody can know the old one.
+    An account that exists without its note gets a new password: nobody can know the old one. None: the researcher has
+    set an own password since.
     """
     password = _kept_password(notes)
     user = User.objects.filter(username=ADMIN_NAME).first()
@@ -40,7 +42,7 @@ def ensure_admin(*, study: Study, notes: Path) -> str:
         notes.touch(mode=0o600)
         notes.write_text(json.dumps({"username": ADMIN_NAME, "password": password}))
     StudyMembership.objects.get_or_create(study=study, user=user, defaults={"role": StudyMembership.Role.OWNER})
-    return password
+    return password if user.check_password(password) else None
 
 
 def _kept_password(notes: Path) -> str | None:
@@ -52,12 +54,15 @@ def _kept_password(notes: Path) -> str | None:
 
 
 def ensure_links(*, study: Study) -> list[LocaleLink]:
-    """One recruitment link per locale of `study`, made at the first start and reused."""
+    """For each locale of `study` its own open link: the study file's, or one made here and found again at the next start."""
     links = []
     for locale in study.locales.all():
-        with transaction.atomic():
-            link, made = RecruitmentLink.objects.get_or_create(study=study, name=f"Demo {locale.tag}")
-            if made:
+        own = study.recruitment_links.annotate(locale_count=Count("locales")).filter(locale_count=1, locales=locale, is_open=True)
+        token = own.order_by("pk").values_list("token", flat=True).first()
+        if token is None:
+            with transaction.atomic():
+                link = RecruitmentLink.objects.create(study=study, name=f"Demo {locale.tag} {secrets.token_hex(2)}")
                 link.locales.set([locale])
-        links.append(LocaleLink(tag=locale.tag, name=locale.name, token=link.token))
+            token = link.token
+        links.append(LocaleLink(tag=locale.tag, name=locale.name, token=token))
     return links

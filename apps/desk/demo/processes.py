@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
+from typing import Any
 
 _PR_SET_PDEATHSIG = 1
 
@@ -81,12 +82,12 @@ class Children:
     wherever it is; leaving the context ends every group, first kindly, then for good.
     """
 
-    patience = 8.0  # seconds from SIGTERM to SIGKILL
+    patience = 5.0  # seconds from SIGTERM to SIGKILL
 
     def __init__(self, *, log_folder: Path, environment: dict[str, str], working_folder: Path) -> None:
         self.log_folder, self.environment, self.working_folder = log_folder, environment, working_folder
         self.children: list[Child] = []
-        self._handlers: dict[int, object] = {}
+        self._handlers: dict[signal.Signals, Any] = {}
         self._starting = False
         self._pending: BaseException | None = None
 
@@ -104,7 +105,7 @@ class Children:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self._end_all()
         for number, handler in self._handlers.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
+            signal.signal(number, handler)
 
     def start(self, name: str, command: Sequence[str], log_name: str) -> Child:
         log = self.log_folder / log_name

@@ -104,10 +104,14 @@ class Bot:
     ) -> None:
         self.link, self.patience, self.stopping = link, patience, stopping or threading.Event()
         self.journey = Journey(number=number, tag=tag)
-        self._rng = random.Random(seed)  # noqa: S311  (a repeatable draw, not a secret)
-        self._writer = Writer(phrases_in(tag), self._rng)
+        self._draws = {
+            # One stream per subject: the pages' own draws (which practice answer stands first) then move none of the others.
+            subject: random.Random(f"{seed}/{subject}")  # noqa: S311  (a repeatable draw, not a secret)
+            for subject in ("device", "consent", "answers", "practice", "choice", "words", "end")
+        }
+        self._writer = Writer(phrases_in(tag), self._draws["words"])
         self._policy = POLICIES[policy]
-        self.browser = Browser(language=tag, user_agent=self._rng.choice(USER_AGENTS))
+        self.browser = Browser(language=tag, user_agent=self._draws["device"].choice(USER_AGENTS))
         self._refusals = self._retries = self._starts_without_work = 0
         self._tried: set[str] = set()
 
@@ -195,7 +199,7 @@ class Bot:
         return page
 
     def _sensitive_consent(self, form: Form) -> Page:
-        agrees = self._rng.random() < SHARE_SENSITIVE_YES
+        agrees = self._draws["consent"].random() < SHARE_SENSITIVE_YES
         self.journey.sensitive_consent = agrees
         values = {"agreed": ["yes"]} if agrees else {}
         return self.browser.submit(form, values, form.button("decision", "yes" if agrees else "no"))
@@ -216,17 +220,18 @@ class Bot:
 
     def _answer(self, item: Field, careful: bool) -> list[str]:
         """A plausible answer; `careful` after a refusal: no question left open, one option only."""
-        draw = 1.0 if careful else self._rng.random()
+        rng = self._draws["answers"]
+        draw = 1.0 if careful else rng.random()
         given = {option.value for option in item.options}
         if draw < SHARE_SKIPPED:
             return [""] if item.kind in ("text", "select") or item.typed_beside else []
         if draw < SHARE_SKIPPED + SHARE_PREFER_NOT and PREFER_NOT_TO_SAY in given:
             return [PREFER_NOT_TO_SAY]
         if item.kind == "text" or item.typed_beside:
-            return [str(date.today().year - self._rng.randint(YOUNGEST, OLDEST))]
+            return [str(date.today().year - rng.randint(YOUNGEST, OLDEST))]
         usual = [option.value for option in item.options if option.value not in ("", PREFER_NOT_TO_SAY)]
-        count = 2 if item.kind == "checkbox" and not careful and len(usual) > 2 and self._rng.random() < 0.2 else 1
-        return self._rng.sample(usual, count)
+        count = 2 if item.kind == "checkbox" and not careful and len(usual) > 2 and rng.random() < 0.2 else 1
+        return rng.sample(usual, count)
 
     def _press(self, form: Form) -> Page:
         """A page that only wants to be read, or the start of a conversation."""
@@ -246,18 +251,18 @@ class Bot:
     def _practice(self, form: Form) -> Page:
         """Somebody who has no idea tries one answer, then the other."""
         untried = [card for card in form.cards if card.text not in self._tried] or list(form.cards)
-        card = self._rng.choice(untried)
+        card = self._draws["practice"].choice(untried)
         self._tried.add(card.text)
         return self.browser.submit(form, {"choice": [card.value]}, _first(form))
 
     def _compare(self, page: Page, form: Form) -> Page:
-        chosen = self._policy(form.cards, self._rng)
+        chosen = self._policy(form.cards, self._draws["choice"])
         values = {"choice": [chosen.value]}
         explanation = ""
         if "explanation" in form.fields:
             minimum = form.fields["explanation"].minimum_words
-            if minimum or self._rng.random() < SHARE_OPTIONAL_EXPLAINED:
-                other = self._rng.choice([card for card in form.cards if card is not chosen])
+            if minimum or self._draws["words"].random() < SHARE_OPTIONAL_EXPLAINED:
+                other = self._draws["words"].choice([card for card in form.cards if card is not chosen])
                 explanation = self._writer.explanation(
                     chosen=chosen.letter, other=other.letter, minimum_words=minimum + 10 * self._refusals
                 )
@@ -279,7 +284,7 @@ class Bot:
 
     def _message(self, form: Form) -> Page:
         end = form.button("action", "end")
-        if end is not None and self._rng.random() < SHARE_END:
+        if end is not None and self._draws["end"].random() < SHARE_END:
             return self.browser.submit(form, button=end)
         text = self._writer.opening() if form.fields["turn"].value == "1" else self._writer.follow_up()
         return self.browser.submit(form, {"message": [text]}, form.button("action", "send"))

@@ -1,3 +1,4 @@
+import fcntl
 import json
 import os
 import sys
@@ -7,7 +8,7 @@ import urllib.request
 from argparse import ArgumentParser
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from django.conf import settings
 from django.core.management import call_command
@@ -39,17 +40,24 @@ class Command(BaseCommand):
             claim_port(int(port))
         except PortTaken as error:
             raise CommandError(str(error)) from error
+        lock = hold_var(settings.VAR_DIR)
         endpoint_port = free_port()
         environment = {**os.environ, "OFFLINE_ENDPOINT_URL": f"http://127.0.0.1:{endpoint_port}/v1", "PYTHONUNBUFFERED": "1"}
         children = Children(log_folder=settings.VAR_DIR / "log", environment=environment, working_folder=settings.BASE_DIR)
         try:
             with children:
-                self.run(children, port=int(port), endpoint_port=endpoint_port)
+                try:
+                    self.run(children, port=int(port), endpoint_port=endpoint_port)
+                except Stopped:
+                    self.say("\nStopping …")
+                    raise
         except Stopped:
-            self.stdout.write("\nEverything is stopped. `make demo` goes on where you left off.")
+            self.stdout.write("Everything is stopped. `make demo` goes on where you left off.")
         except ChildEnded as ended:
             log = os.path.relpath(ended.child.log)
             raise CommandError(f"{ended} The rest is stopped too. Its last lines, from {log}:\n{ended.child.last_lines()}") from None
+        finally:
+            lock.close()
 
     def run(self, children: Children, *, port: int, endpoint_port: int) -> None:
         started = time.monotonic()
@@ -78,9 +86,9 @@ class Command(BaseCommand):
         self.stdout.flush()
 
     def worker_command(self) -> list[str]:
-        queues = ["-Q", "interactive,bulk,maintenance"]
+        queues = ["-Q", "interactive,bulk,maintenance", "--loglevel", "INFO"]
         alone = ["--without-gossip", "--without-mingle", "--without-heartbeat"]  # there is no other worker to talk to
-        return [sys.executable, "-m", "celery", "-A", "annotation_site", "worker", "-P", "solo", "-B", *queues, *alone, "--loglevel", "INFO"]
+        return [sys.executable, "-m", "celery", "-A", "annotation_site", "worker", "-P", "solo", "-B", *queues, *alone]
 
     def web_command(self, port: int) -> list[str]:
         threads = ["--worker-class", "gthread", "--workers", "1", "--threads", "8", "--graceful-timeout", "3"]
@@ -99,12 +107,13 @@ class Command(BaseCommand):
         seat_study(study=study)
         return study
 
-    def welcome(self, base: str, links: Iterable[LocaleLink], password: str, seconds: float) -> None:
+    def welcome(self, base: str, links: Iterable[LocaleLink], password: str | None, seconds: float) -> None:
+        secret = f"password {password}" if password else "with the password that you set"
         lines = ["", f"Polyphony runs on {base}  (ready in {seconds:.0f} s)", "", "Take part as an annotator:"]
         lines += [f"  {link.tag}  {base}{reverse('annotation:join', args=[link.token])}" for link in links]
         lines += [
             "",
-            f"Researcher's desk:  {base}{reverse('admin:index')}   user {ADMIN_NAME}, password {password}",
+            f"Researcher's desk:  {base}{reverse('admin:index')}   user {ADMIN_NAME}, {secret}",
             f"API documentation:  {base}/api/v1/docs/",
             "",
             "Send twelve synthetic annotators through the pages, from a second terminal:",
@@ -113,6 +122,18 @@ class Command(BaseCommand):
             "Ctrl-C stops everything.",
         ]
         self.say("\n".join(lines))
+
+
+def hold_var(folder: Path) -> IO[str]:
+    """Keep a second demo off the same database and queue, until the returned file is closed. Raises `CommandError`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = (folder / "demo.lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise CommandError(f"A demo already runs on {folder.name}/. Stop it first (Ctrl-C in its terminal).") from None
+    return lock
 
 
 def keep_links(notes: Path, base: str, links: Iterable[LocaleLink]) -> None:
