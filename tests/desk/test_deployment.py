@@ -133,8 +133,7 @@ def test_the_web_command_serves_and_the_health_check_sees_it(production, tmp_pat
 @pytest.mark.parametrize("service", ["worker-interactive", "worker"])
 def test_the_worker_commands_start_and_take_their_queues(production, tmp_path, service):
     description, log = compose()["services"][service], tmp_path / "worker.log"
-    environment = {**production, "DATABASE_POOL_SIZE": description["environment"]["DATABASE_POOL_SIZE"]}
-    with running(here(description["command"]), environment, log) as process:
+    with running(here(description["command"]), production, log) as process:
         assert wait_until(lambda: " ready." in log.read_text() or process.poll() is not None), log.read_text()
         assert process.poll() is None, log.read_text()
         for queue in description["command"][description["command"].index("-Q") + 1].split(","):

@@ -364,3 +364,13 @@ def in_threads(count: int, work) -> list:
         thread.join(20)
     assert not errors
     return results
+
+
+def test_a_missing_key_fails_at_once_and_names_the_variable(candidate_set, monkeypatch):
+    """No call can mend it, so four tries would only make the researcher wait."""
+    monkeypatch.delenv("VENDOR_KEY", raising=False)
+    ModelSpec.objects.update(api_key_variable="VENDOR_KEY")
+    assert generate_set(candidate_set_id=candidate_set.pk, now=timezone.now()) == Outcome.FAILED
+    candidate_set.refresh_from_db()
+    assert (candidate_set.failures, candidate_set.error_code) == (1, "api_key_missing")
+    assert "VENDOR_KEY" in candidate_set.attempts.get().error_detail

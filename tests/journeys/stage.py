@@ -35,7 +35,7 @@ class Worker:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        queues = ["-Q", "interactive,bulk,maintenance", "--without-gossip", "--without-mingle", "--loglevel", "WARNING"]
+        queues = ["-Q", "interactive,maintenance,bulk", "--without-gossip", "--without-mingle", "--loglevel", "WARNING"]
         environment = os.environ | {
             "DATABASE_URL": _test_database_url(),
             "POLYPHONY_VAR_DIR": str(settings.VAR_DIR),

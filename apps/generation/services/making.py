@@ -19,7 +19,7 @@ from apps.generation import moderation
 from apps.generation.acceptance import AnswerRefused, Finding, SetReport, examine_answers, examine_set
 from apps.generation.client import Completion, EndpointError, complete
 from apps.generation.methods import METHODS
-from apps.generation.methods.base import Call, fit_context
+from apps.generation.methods.base import Call, InstructionMissing, RecipeIncomplete, fit_context
 from apps.generation.models import Candidate, CandidateSet, GenerationAttempt, GenerationPolicy, ModelSpec, RecipePart, Verdict
 from apps.generation.policies import policy_of
 from apps.generation.selectors import BUDGET_EXHAUSTED, NEVER
@@ -137,7 +137,10 @@ def _make(claim: Claim, policy: GenerationPolicy) -> Outcome:
         jitter = timedelta(seconds=_random(claim.candidate_set, "place").uniform(0, 3))
         return _put_back(claim, error.code, retry_at=error.until + jitter)
     except DomainError as error:
-        return _record_failure(claim, error.code, retry_after=getattr(error, "retry_after", None))
+        # What no call can mend is not tried again; a live turn still has its replacement endpoint to ask.
+        hopeless = getattr(error, "made_no_call", False) or isinstance(error, InstructionMissing | RecipeIncomplete)
+        final = hopeless and not claim.candidate_set.is_live
+        return _record_failure(claim, error.code, retry_after=getattr(error, "retry_after", None), final=final)
 
 
 # --- Calls ------------------------------------------------------------------------------------------------------------

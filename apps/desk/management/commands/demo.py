@@ -86,9 +86,23 @@ class Command(BaseCommand):
         self.stdout.flush()
 
     def worker_command(self) -> list[str]:
-        queues = ["-Q", "interactive,bulk,maintenance", "--loglevel", "INFO"]
+        queues = ["-Q", "interactive,maintenance,bulk", "--loglevel", "INFO"]
         alone = ["--without-gossip", "--without-mingle", "--without-heartbeat"]  # there is no other worker to talk to
-        return [sys.executable, "-m", "celery", "-A", "annotation_site", "worker", "-P", "solo", "-B", *queues, *alone]
+        return [
+            sys.executable,
+            "-m",
+            "celery",
+            "-A",
+            "annotation_site",
+            "worker",
+            "-P",
+            "threads",
+            "--concurrency",
+            "8",
+            "-B",
+            *queues,
+            *alone,
+        ]
 
     def web_command(self, port: int) -> list[str]:
         threads = ["--worker-class", "gthread", "--workers", "1", "--threads", "8", "--graceful-timeout", "3"]

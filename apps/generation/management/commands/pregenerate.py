@@ -151,8 +151,15 @@ class Command(BaseCommand):
                 else f"Mend the cause, then run `manage.py pregenerate {study.slug} --retry-failed`."
             )
             raise CommandError(
-                f"{reasons.total()} candidate sets failed: {counts}. The attempts of a set, in the admin, say more. {way_on}"
+                f"{reasons.total()} candidate sets failed: {counts}.{_example(wanted)} The attempts of a set, in the admin, say more. {way_on}"
             )
+
+
+def _example(wanted: frozenset[int]) -> str:
+    """What the newest failed call of these sets said, in its own words."""
+    failed = GenerationAttempt.objects.filter(state=GenerationAttempt.State.FAILED).exclude(error_detail="").order_by("-pk")
+    detail = next((detail for pk, detail in failed.values_list("candidate_set_id", "error_detail")[:200] if pk in wanted), "")
+    return f" For example: {detail}" if detail else ""
 
 
 def _duration(seconds: float) -> str:
