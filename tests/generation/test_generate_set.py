@@ -141,10 +141,11 @@ def test_waits_grow_and_respect_what_the_endpoint_asks(offline_endpoint, candida
 
 def test_a_part_that_was_fine_is_not_asked_for_again(offline_endpoint, candidate_set, monkeypatch):
     InstructionTemplate.objects.filter(key="default").update(text_en=None)
-    assert run(candidate_set) == Outcome.RETRY
+    assert run(candidate_set) == Outcome.FAILED
     assert candidate_set.error_code == "instruction_missing"
     assert offline_endpoint.calls == 1
     InstructionTemplate.objects.filter(key="default").update(text_en="Answer in English.")
+    retry_failed_sets(candidate_set_ids=[candidate_set.pk])
     assert run(candidate_set, later=10) == Outcome.READY
     assert offline_endpoint.calls == 2
     assert attempts(candidate_set) == [("negatively_correlated", 1, ATTEMPT.SUCCEEDED, ""), ("default", 1, ATTEMPT.SUCCEEDED, "")]

@@ -151,7 +151,8 @@ class Command(BaseCommand):
                 else f"Mend the cause, then run `manage.py pregenerate {study.slug} --retry-failed`."
             )
             raise CommandError(
-                f"{reasons.total()} candidate sets failed: {counts}.{_example(wanted)} The attempts of a set, in the admin, say more. {way_on}"
+                f"{reasons.total()} candidate sets failed: {counts}.{_example(wanted)} The attempts of a set, in the admin, say more."
+                f" {way_on}"
             )
 
 
