@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -106,9 +107,18 @@ def worker(database_url: str, *, threads: int, queues: list[str] | None = None) 
     """One worker process; its log goes to var/benchmark-worker.log."""
     empty_queues()
     command = [sys.executable, "-m", "celery", "-A", "annotation_site", "worker", "-P", "threads", "--concurrency", str(threads)]
-    command += ["-Q", ",".join(queues or QUEUES), "--without-gossip", "--without-mingle", "--loglevel", "WARNING"]
+    command += [
+        "-Q",
+        ",".join(queues or QUEUES),
+        "--without-gossip",
+        "--without-mingle",
+        "-n",
+        f"{uuid.uuid4().hex}@%h",
+        "--loglevel",
+        "WARNING",
+    ]
     log = Path(settings.VAR_DIR) / "benchmark-worker.log"
-    with log.open("wb") as file:
+    with log.open("ab") as file:
         process = subprocess.Popen(
             command, cwd=ROOT, env=os.environ | {"DATABASE_URL": database_url}, stdin=subprocess.DEVNULL, stdout=file, stderr=file
         )
