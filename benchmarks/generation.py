@@ -1,7 +1,8 @@
 """How much of an endpoint's capacity pre-generation uses: `python -m benchmarks.generation [--sets 320] [--enqueue 12500]`.
 
 1. A bare loop of 32 threads over the same client asks a stub of 1 s latency, 32 calls at once: the most that can be had.
-2. Pre-generation with 32 worker threads in `--processes` processes on PostgreSQL + Redis makes as many calls at the same stub.
+2. Pre-generation with `--threads` worker threads in `--processes` processes on PostgreSQL + Redis makes as many calls at the same stub.
+   More threads than places keep the stub busy while others store; the endpoint's `concurrency` holds the calls at 32.
 3. A study of 2,500 prompts in five languages is asked for and enqueued.
 Needs DATABASE_URL (PostgreSQL; a database of its own is made beside it) and REDIS_URL (emptied of our queues).
 """
@@ -98,7 +99,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", type=int, default=320, help="Sets of two calls each; a multiple of 32 (default 320).")
     parser.add_argument("--enqueue", type=int, default=12_500, help="Sets to store and enqueue in step 3 (default 12500).")
-    parser.add_argument("--processes", type=int, default=1, help="Worker processes that share the 32 threads (default 1).")
+    parser.add_argument("--processes", type=int, default=1, help="Worker processes that share the threads (default 1).")
+    parser.add_argument("--threads", type=int, default=THREADS, help="Worker threads together (default 32).")
     parser.add_argument("--latency", type=float, default=1.0, help="Of the stub, in seconds.")
     options = parser.parse_args()
     with own_database() as url, stub(latency=options.latency, places=THREADS) as endpoint:
@@ -107,12 +109,12 @@ def main() -> None:
         bare = bare_loop(spec, options.sets * CALLS_PER_SET)
         print(f"bare loop, {THREADS} threads: {bare:.1f} calls/s", flush=True)
         with ExitStack() as stack:
-            workers = [stack.enter_context(worker(url, threads=THREADS // options.processes)) for _ in range(options.processes)]
+            workers = [stack.enter_context(worker(url, threads=options.threads // options.processes)) for _ in range(options.processes)]
             pre_generate(study, 10_000, 128)  # imports, connections, checks
             before = [resident_megabytes(process.pid) for process in workers]
             ours = pre_generate(study, 20_000, options.sets)
             after = [resident_megabytes(process.pid) for process in workers]
-        shape = f"{options.processes} worker process(es) with {THREADS} threads together"
+        shape = f"{options.processes} worker process(es) with {options.threads} threads together"
         print(f"pre-generation, {shape}: {ours:.1f} calls/s, ratio {ours / bare:.3f} (wanted 0.9)")
         warm, later = (" + ".join(f"{size:.0f}" for size in sizes) for sizes in (before, after))
         print(f"workers' memory: {warm} MiB after warming up, {later} MiB after {options.sets} sets more")

@@ -63,8 +63,9 @@ def test_a_paused_study_begins_nothing_but_live_turns(offline_endpoint, study, r
 
 def test_cancelled_sets_come_back_with_what_was_paid_for(offline_endpoint, study, recipe, sets, enqueued):
     recipe.parts.get(order=1).template.__class__.objects.filter(key="default").update(text_en=None)
-    assert run(sets[0]) == Outcome.RETRY
+    assert run(sets[0]) == Outcome.FAILED
     assert offline_endpoint.calls == 1
+    assert retry_failed_sets(candidate_set_ids=[sets[0].pk]) == 1
     assert cancel_generation(study=study) == 2
     assert set(CandidateSet.objects.values_list("state", "error_code")) == {(STATE.FAILED, "cancelled")}
     assert run(sets[0], later=100) == Outcome.NOT_CLAIMED
@@ -137,6 +138,7 @@ def test_an_estimate_counts_what_is_left_of_a_set(offline_endpoint, study, recip
     template.__class__.objects.filter(pk=template.pk).update(text_en=None)
     run(sets[0])
     template.__class__.objects.filter(pk=template.pk).update(text_en="Answer in English.")
+    retry_failed_sets(candidate_set_ids=[sets[0].pk])
     assert estimate_generation(study=study).calls == 3
 
 

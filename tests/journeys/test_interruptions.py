@@ -92,7 +92,8 @@ def test_an_endpoint_that_fails_leads_to_a_page_that_says_so_and_never_to_half_a
     assert page.name == "compare"
     assert len({card.text for card in page.form.cards}) == 4
     assert MESSAGE in page.text
-    assert GenerationAttempt.objects.filter(candidate_set=turn.candidate_set, state="FAILED").count() >= 8
+    # Two rounds of four tries; the circuit breaker may spare a failing endpoint some of the last ones.
+    assert GenerationAttempt.objects.filter(candidate_set=turn.candidate_set, state="FAILED").count() >= 5
 
 
 def test_giving_up_costs_the_person_nothing_and_gives_the_seat_back(study, live_server, offline_endpoint):
