@@ -5,7 +5,7 @@ PYTEST_ARGS ?= -n 2
 BIN := .venv/bin
 LANGUAGES := fr it pt_BR hi
 
-.PHONY: demo test test-fast nightly messages format install install-dev
+.PHONY: demo test test-fast nightly faults messages format install install-dev
 .DEFAULT_GOAL := demo
 
 # .venv/.installed lists the checksums of the requirements that stand complete in .venv. It is taken away while pip works:
@@ -54,6 +54,10 @@ test-fast: install-dev
 
 nightly: install-dev
 	@exec $(BIN)/pytest -m nightly
+
+# Workers that get killed, long forms too (about a quarter of an hour). Needs DATABASE_URL on PostgreSQL and REDIS_URL.
+faults: install-dev
+	@exec $(BIN)/pytest tests/faults -m "nightly or not nightly"
 
 # Needs xgettext (Debian: apt-get install gettext).
 messages: install-dev

@@ -1,11 +1,14 @@
 """Real workers that get killed: processes on the test's database, Redis and the offline endpoint."""
 
+import json
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -55,15 +58,30 @@ class Fleet:
                 process.wait(5)
         self.processes.clear()
 
-    def _start(self, name: str) -> None:
-        extra = self.environments[name]
+    def crash_once(self, point: str, *arguments: str, **environment: str) -> datetime:
+        """Run one process of `tests.faults.worker` that has to end at `point` by SIGKILL; when it did."""
+        (self.folder / point).touch()
+        process = subprocess.run(
+            [sys.executable, "-m", "tests.faults.worker", *arguments],
+            cwd=settings.BASE_DIR,
+            env=self._environment(environment | {"FAULT_POINT": point}),
+            capture_output=True,
+            timeout=60,
+        )
+        assert process.returncode == -signal.SIGKILL, process.stderr.decode()
+        return datetime.fromtimestamp(json.loads((self.folder / f"{point}.killed").read_text())["at"], UTC)
+
+    def _environment(self, extra: dict[str, str]) -> dict[str, str]:
         database = f"{settings.DATABASE_URL.rsplit('/', 1)[0]}/{connection.settings_dict['NAME']}"
-        environment = os.environ | extra | {
+        return os.environ | extra | {
             "DATABASE_URL": database,
             "OFFLINE_ENDPOINT_URL": self.endpoint_url,
             "POLYPHONY_VAR_DIR": str(settings.VAR_DIR),
             "FAULT_DIR": str(self.folder),
         }  # fmt: skip
+
+    def _start(self, name: str) -> None:
+        extra = self.environments[name]
         if name == "beat":
             role = ["beat", "--schedule", str(self.folder / "schedule"), "--pidfile", ""]
         else:
@@ -73,7 +91,7 @@ class Fleet:
             self.processes[name] = subprocess.Popen(
                 [sys.executable, "-m", "celery", "-A", "tests.faults.worker", *role, "--loglevel", "WARNING"],
                 cwd=settings.BASE_DIR,
-                env=environment,
+                env=self._environment(extra),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
