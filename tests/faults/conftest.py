@@ -98,15 +98,28 @@ class Fleet:
             )
 
 
+class Broker:
+    """The queues of this test process; beside others, their names carry its prefix."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+        self._prefix = settings.CELERY_BROKER_TRANSPORT_OPTIONS.get("global_keyprefix", "")
+
+    def llen(self, queue: str) -> int:
+        return self._client.llen(self._prefix + queue)
+
+    def empty(self) -> None:
+        self._client.delete(*(self._prefix + key for key in [*QUEUES, "unacked", "unacked_index", "unacked_mutex"]))
+
+
 @pytest.fixture
-def broker() -> Iterator[redis.Redis]:
+def broker() -> Iterator[Broker]:
     """The broker without a message of ours, before and after."""
-    client = redis.Redis.from_url(settings.REDIS_URL)
-    keys = [*QUEUES, "unacked", "unacked_index", "unacked_mutex"]
-    client.delete(*keys)
-    yield client
-    client.delete(*keys)
-    client.close()
+    with redis.Redis.from_url(settings.REDIS_URL) as client:
+        broker = Broker(client)
+        broker.empty()
+        yield broker
+        broker.empty()
 
 
 @pytest.fixture
