@@ -126,6 +126,12 @@ POLICY = "\ntopics:\n"
     [
         ((OFFLINE, f"{OFFLINE}    replacement: other\n"), "replacement", "models.offline.replacement", "unknown model “other”"),
         ((OFFLINE, f"{OFFLINE}    replacement: offline\n"), "replacement", "models.offline.replacement", "another model than this"),
+        (
+            (OFFLINE, f"{OFFLINE}    base_url: http://169.254.169.254/latest\n"),
+            "base_url",
+            "models.offline.base_url",
+            "not an address of the open Internet",
+        ),
         ((OFFLINE, f"{OFFLINE}    concurrency: 0\n"), "concurrency", "models.offline.concurrency", "at least 1"),
         ((OFFLINE, f"{OFFLINE}    budget: -1\n"), "budget", "models.offline.budget", "at least 0"),
         (

@@ -190,6 +190,14 @@ def _generation(source: Source) -> Iterator[Problem]:
     for path, model in _mappings(source, "models", ANY):
         if model.get("replacement") == path[-1]:
             yield source.problem((*path, "replacement"), "expected another model than this one")
+        if str(model.get("base_url", "")).startswith(("http://", "https://")):
+            # What reads URLs as the calls do takes half a second to import; the demo's file needs none of it.
+            from apps.core.outbound import OutboundRefused, check_saved_url
+
+            try:
+                check_saved_url(model["base_url"])
+            except OutboundRefused as error:
+                yield source.problem((*path, "base_url"), f"expected an address that may be called: {error}")
     for path, policy in _mappings(source, "generation"):
         low, high = _number(policy.get("min_words")), _number(policy.get("max_words"))
         if low is not None and high is not None and low > high:

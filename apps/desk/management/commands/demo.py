@@ -9,6 +9,7 @@ from argparse import ArgumentParser
 from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.management import call_command
@@ -41,7 +42,7 @@ class Command(BaseCommand):
         except PortTaken as error:
             raise CommandError(str(error)) from error
         lock = hold_var(settings.VAR_DIR)
-        endpoint_port = free_port()
+        endpoint_port = endpoint_port_of_choice()
         environment = {**os.environ, "OFFLINE_ENDPOINT_URL": f"http://127.0.0.1:{endpoint_port}/v1", "PYTHONUNBUFFERED": "1"}
         children = Children(log_folder=settings.VAR_DIR / "log", environment=environment, working_folder=settings.BASE_DIR)
         try:
@@ -136,6 +137,18 @@ class Command(BaseCommand):
             "Ctrl-C stops everything.",
         ]
         self.say("\n".join(lines))
+
+
+def endpoint_port_of_choice() -> int:
+    """The port that other commands expect by default, so that `judge_candidates` in a second terminal finds the endpoint too."""
+    expected = urlsplit(settings.OFFLINE_ENDPOINT_URL).port
+    if expected is None:
+        return free_port()
+    try:
+        claim_port(expected)
+    except PortTaken:
+        return free_port()
+    return expected
 
 
 def hold_var(folder: Path) -> IO[str]:

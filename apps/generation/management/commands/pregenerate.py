@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from apps.generation.models import CandidateSet, GenerationAttempt, GenerationPolicy, ModelSpec
 from apps.generation.policies import policy_of
-from apps.generation.selectors import generation_progress, resting_endpoints, sets_in_work
+from apps.generation.selectors import BUDGET_EXHAUSTED, generation_progress, resting_endpoints, sets_in_work
 from apps.generation.services import (
     cancel_generation,
     enqueue_pending,
@@ -147,18 +147,19 @@ class Command(BaseCommand):
             counts = ", ".join(f"{count} × {code}" for code, count in reasons.most_common())
             way_on = (
                 "Raise the budget; the workers then go on by themselves."
-                if set(reasons) == {"budget_exhausted"}
+                if set(reasons) == {BUDGET_EXHAUSTED}
                 else f"Mend the cause, then run `manage.py pregenerate {study.slug} --retry-failed`."
             )
+            fate = "wait for money" if set(reasons) == {BUDGET_EXHAUSTED} else "failed"
             raise CommandError(
-                f"{reasons.total()} candidate sets failed: {counts}.{_example(wanted)} The attempts of a set, in the admin, say more."
-                f" {way_on}"
+                f"{reasons.total()} candidate sets {fate}: {counts}.{_example(wanted)} The attempts of a set, in the admin, say more. {way_on}"
             )
 
 
 def _example(wanted: frozenset[int]) -> str:
     """What the newest failed call of these sets said, in its own words."""
     failed = GenerationAttempt.objects.filter(state=GenerationAttempt.State.FAILED).exclude(error_detail="").order_by("-pk")
+    failed = failed.exclude(candidate_set__error_code__in=["cancelled", BUDGET_EXHAUSTED])  # their own reason says it all
     detail = next((detail for pk, detail in failed.values_list("candidate_set_id", "error_detail")[:200] if pk in wanted), "")
     return f" For example: {detail}" if detail else ""
 
