@@ -152,7 +152,7 @@ class Command(BaseCommand):
             )
             fate = "wait for money" if set(reasons) == {BUDGET_EXHAUSTED} else "failed"
             raise CommandError(
-                f"{reasons.total()} candidate sets {fate}: {counts}.{_example(wanted)} The attempts of a set, in the admin, say more. {way_on}"
+                f"{reasons.total()} candidate sets {fate}: {counts}.{_example(wanted)} The attempts in the admin say more. {way_on}"
             )
 
 
