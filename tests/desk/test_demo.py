@@ -32,7 +32,10 @@ def free_port() -> int:
 def environment(folder: Path) -> dict[str, str]:
     """The newcomer's: no server configured. Children are found by the folder that they all carry."""
     hidden = {"DATABASE_URL", "REDIS_URL", "PYTEST_XDIST_WORKER", "DJANGO_SETTINGS_MODULE", "POLYPHONY_ENVIRONMENT"}
-    return {name: value for name, value in os.environ.items() if name not in hidden} | {"POLYPHONY_VAR_DIR": str(folder)}
+    return {name: value for name, value in os.environ.items() if name not in hidden} | {
+        "POLYPHONY_VAR_DIR": str(folder),
+        "OFFLINE_ENDPOINT_URL": f"http://127.0.0.1:{free_port()}/v1",  # not the usual port: demos of other tests run at the same time
+    }
 
 
 def processes_of(folder: Path) -> dict[int, str]:
