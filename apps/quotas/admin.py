@@ -1,48 +1,94 @@
-"""Quotas, their cells and the board that counts them."""
+"""Quotas, their cells and the places in them."""
 
-from typing import Any
+from typing import Any, cast
 
 from django import forms
-from django.contrib import admin
-from django.core.exceptions import PermissionDenied, ValidationError
+from django.contrib import admin, messages
+from django.core.exceptions import ValidationError
 from django.db.models import Count, QuerySet, Sum
-from django.http import Http404, HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
-from django.urls import path, reverse
+from django.http import HttpRequest
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from apps.accounts.models import User
+from apps.quotas.errors import PeopleAdmitted, TargetChanged
 from apps.quotas.models import Placement, Quota, QuotaCell
-from apps.quotas.selectors import quota_board
-from apps.studies.models import Study
+from apps.quotas.services import check_nobody_admitted, set_target
+from apps.quotas.services.targets import target_changed
+from apps.quotas.table_pages import TablePages
 from apps.studies.permissions import OwnStudiesFilter, ReadOnlyAdmin, StudyScopedAdmin, StudyScopedInline
 
 
+class QuotaCellForm(forms.ModelForm):
+    """A cell whose target is changed only from the value that the page showed."""
+
+    seen_version = forms.IntegerField(widget=forms.HiddenInput, required=False)
+
+    class Meta:
+        model = QuotaCell
+        fields = ("key", "strata", "target")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["seen_version"].initial = self.instance.version
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        current = QuotaCell.objects.filter(pk=self.instance.pk).first()
+        if current is not None and "target" in self.changed_data and cleaned.get("seen_version") != current.version:
+            raise ValidationError({"target": str(target_changed(current))})
+        return cleaned
+
+
 class QuotaCellInline(StudyScopedInline):
+    """Cells. Once people hold places, only targets change, as in study files."""
+
     model = QuotaCell
-    fields = ("key", "strata", "target")
+    form = QuotaCellForm
+    fields = ("key", "strata", "target", "seen_version")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        return ("key", "strata") if self._is_in_use(obj) else ()
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return super().has_add_permission(request, obj) and not self._is_in_use(obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return super().has_delete_permission(request, obj) and not self._is_in_use(obj)
+
+    @staticmethod
+    def _is_in_use(quota: Any) -> bool:
+        return isinstance(quota, Quota) and quota.pk is not None and quota.placements.exists()
 
 
 class QuotaForm(forms.ModelForm):
     class Meta:
         model = Quota
-        fields = ("study", "key", "kind", "locales")
+        fields = ("study", "key", "kind", "locales", "no_cell", "outside_share")
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data
         study = cleaned.get("study") or self.instance.study
         if any(locale.study_id != study.pk for locale in cleaned.get("locales", ())):
             raise ValidationError({"locales": f"Choose locales of {study} only."})
+        covered = set(self.instance.locales.all()) if self.instance.pk else set()
+        try:
+            check_nobody_admitted(set(cleaned.get("locales", ())) - covered)
+        except PeopleAdmitted as refused:
+            raise ValidationError({"locales": str(refused)}) from refused
         return cleaned
 
 
 @admin.register(Quota)
-class QuotaAdmin(StudyScopedAdmin):
+class QuotaAdmin(TablePages, StudyScopedAdmin):
     form = QuotaForm
-    list_display = ("key", "study", "kind", "locale_tags", "cell_count", "target_sum", "board_link")
+    change_list_template = "admin/quotas/quota/change_list.html"
+    fields = ("study", "key", "kind", "locales", "no_cell", "outside_share", "table_facts")
+    list_display = ("key", "study", "kind", "locale_tags", "cell_count", "target_sum", "table", "board_link")
     list_filter = (("study", OwnStudiesFilter), "kind")
-    list_select_related = ("study",)
+    list_select_related = ("study", "table")
     filter_horizontal = ("locales",)
     inlines = (QuotaCellInline,)
 
@@ -52,7 +98,37 @@ class QuotaAdmin(StudyScopedAdmin):
         )
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
-        return ("study",) if obj else ()
+        return ("study", "table_facts") if obj else ("table_facts",)
+
+    def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
+        """Edited targets go through the service, which guards and logs them; everything else is saved as it stands."""
+        edited = [
+            (cell_form.instance.pk, cell_form.cleaned_data["target"], cell_form.cleaned_data["seen_version"])
+            for cell_form in formset.initial_forms
+            if "target" in cell_form.changed_data and not cell_form.cleaned_data.get("DELETE")
+        ]
+        stored = {cell.pk: cell for cell in QuotaCell.objects.filter(pk__in=[pk for pk, _, _ in edited])}
+        for cell_form in formset.initial_forms:
+            if cell_form.instance.pk in stored:
+                cell_form.instance.target = stored[cell_form.instance.pk].target
+                cell_form.instance.version = stored[cell_form.instance.pk].version
+        super().save_formset(request, form, formset, change)
+        for pk, target, version in edited:
+            try:
+                set_target(cell=stored[pk], target=target, version=version, user=cast(User, request.user), now=timezone.now())
+            except TargetChanged as changed:
+                self.message_user(request, str(changed), messages.ERROR)
+
+    @admin.display(description="population table")
+    def table_facts(self, quota: Quota) -> SafeString:
+        """Where the targets come from."""
+        table = quota.table
+        if table is None:
+            return format_html("{}", "none: the targets were set by hand")
+        grade = table.get_grade_display() or "no grade"
+        return format_html(
+            "{} of {} people, {}; {}<br>{}<br>{}", table.key, quota.total or "?", table.year or "no year", grade, table.source, table.note
+        )
 
     @admin.display(description="locales")
     def locale_tags(self, quota: Quota) -> str:
@@ -68,38 +144,22 @@ class QuotaAdmin(StudyScopedAdmin):
 
     @admin.display(description="board")
     def board_link(self, quota: Quota) -> SafeString:
-        return format_html('<a href="{}">Open the board of {}</a>', reverse("admin:quotas_board", args=[quota.study_id]), quota.study)
-
-    def get_urls(self) -> list[Any]:
-        return [path("board/<int:study_id>/", self.admin_site.admin_view(self.board), name="quotas_board"), *super().get_urls()]
-
-    def board(self, request: HttpRequest, study_id: int) -> HttpResponse:
-        """Target, reserved, completed, released and over per cell, counted now."""
-        if not self.has_view_permission(request):
-            raise PermissionDenied
-        study = Study.objects.visible_to(request.user).filter(pk=study_id).first()
-        if study is None:
-            raise Http404("No such study, or you are not a member of it.")
-        context = {
-            **self.admin_site.each_context(request),
-            "title": f"Quota board of {study}",
-            "opts": self.opts,
-            "study": study,
-            "cells": quota_board(study),
-            "counted_at": timezone.now(),
-        }
-        return TemplateResponse(request, "admin/quotas/board.html", context)
+        return format_html('<a href="{}">Open the board of {}</a>', reverse("admin:board", args=[quota.study_id]), quota.study)
 
 
 @admin.register(Placement)
 class PlacementAdmin(ReadOnlyAdmin, StudyScopedAdmin):
-    study_path = "cell__quota__study"
-    list_display = ("annotator", "study", "cell", "state", "is_over", "reserved_at", "ended_at")
-    list_filter = (("cell__quota__study", OwnStudiesFilter), "state", "is_over")
-    list_select_related = ("annotator", "cell__quota__study")
+    study_path = "quota__study"
+    list_display = ("annotator", "study", "quota", "place", "state", "release_reason", "is_over", "reserved_at", "ended_at")
+    list_filter = (("quota__study", OwnStudiesFilter), "state", "release_reason", "is_over")
+    list_select_related = ("annotator", "cell", "quota__study")
     ordering = ("-pk",)
-    fields = ("annotator", "cell", "state", "is_over", "reserved_at", "ended_at")
+    fields = ("annotator", "quota", "cell", "state", "release_reason", "is_over", "reserved_at", "ended_at")
 
-    @admin.display(description="study", ordering="cell__quota__study__slug")
+    @admin.display(description="study", ordering="quota__study__slug")
     def study(self, placement: Placement) -> str:
-        return placement.cell.quota.study.slug
+        return placement.quota.study.slug
+
+    @admin.display(description="cell")
+    def place(self, placement: Placement) -> str:
+        return placement.cell.key if placement.cell else "outside the cells"
