@@ -235,6 +235,7 @@ class AnnotatorFactory(DjangoModelFactory):
     submission_id = factory.LazyFunction(uuid.uuid4)
     seed = factory.Sequence(int)
     joined_at = factory.LazyFunction(timezone.now)
+    active_at = factory.LazyFunction(timezone.now)
 
     @factory.post_generation
     def consent(annotator, create, extracted, **kwargs):

@@ -27,7 +27,37 @@ class InvalidAnswers(DomainError):
     code = "invalid_answers"
 
 
+class NotEligible(DomainError):
+    """An answer shows that the person cannot take part."""
+
+    code = "not_eligible"
+
+
+class Underage(NotEligible):
+    """… because they are under 18."""
+
+    code = "underage"
+
+
 class SubmissionConflict(DomainError):
     """The same submission id came with other contents, or belongs to somebody else."""
 
     code = "submission_conflict"
+
+
+class IdentityMissing(DomainError):
+    """The link of a panel was opened without a usable identity, perhaps with a placeholder in its place."""
+
+    code = "identity_missing"
+
+
+class SignatureRefused(DomainError):
+    """An address or a message is not signed by the link's panel, or was signed too long ago."""
+
+    code = "signature_refused"
+
+
+class AnswersDiffer(DomainError):
+    """The questions of the other locale differ from those that an admitted person has answered."""
+
+    code = "answers_differ"

@@ -62,11 +62,11 @@ class PromptAdmin(TranslatedAdmin):
     """Freely changed in a draft; a prompt that annotators may have seen gets a new version by `import_prompts` or a study file."""
 
     translated_field = "text"
-    list_display = ("key", "version", "is_current", "study", "topic", "text_en", "missing")
+    list_display = ("key", "version", "is_current", "is_gold", "study", "topic", "text_en", "missing")
     list_select_related = ("study", "topic")
-    list_filter = (("study", OwnStudiesFilter), "is_current", MissingLanguageFilter)
+    list_filter = (("study", OwnStudiesFilter), "is_current", "is_gold", MissingLanguageFilter)
     search_fields = ("key", *in_each_language("text"))
-    fields = ("study", "key", "version", "is_current", "topic", *in_each_language("text"))
+    fields = ("study", "key", "version", "is_current", "is_gold", "topic", *in_each_language("text"))
     readonly_fields = ("version", "is_current")
 
 

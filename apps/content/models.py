@@ -34,6 +34,9 @@ class Prompt(models.Model):
     version = models.PositiveSmallIntegerField(default=1)
     is_current = models.BooleanField(default=True)
     text = models.TextField(null=True)  # noqa: DJ001  (a translation may be missing, which is not the empty text)
+    is_gold = models.BooleanField(
+        default=False, help_text="A check item with a certain answer: served at the gold rate, never seated, never counted towards overlap."
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects = PromptQuerySet.as_manager()

@@ -6,7 +6,7 @@ from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
 from django.core.validators import MaxValueValidator, MinValueValidator
-from django.db.models import Count, QuerySet
+from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils import timezone
@@ -16,6 +16,7 @@ from apps.studies.models import (
     ConsentForm,
     Guideline,
     Option,
+    PayRule,
     PracticeTask,
     Question,
     Questionnaire,
@@ -43,7 +44,7 @@ def in_each_language(field: str) -> tuple[str, ...]:
 class StudyLocaleInline(StudyScopedInline):
     model = StudyLocale
     draft_only = True
-    fields = ("country", "language", "name", "published_country", "explanation_min_words")
+    fields = ("country", "language", "name", "published_country", "time_zone", "explanation_min_words")
 
 
 class TaskDesignInline(StudyScopedInline):
@@ -57,7 +58,14 @@ class MembershipInline(StudyScopedInline):
     """Only owners (and superusers) say who is a member: anybody else could make himself one."""
 
     model = StudyMembership
+    fields = ("user", "role", "may_see_identities")
     writers = frozenset({StudyMembership.Role.OWNER.value})
+
+
+def pk_in_address(request: HttpRequest) -> int:
+    """The key of the row whose page is asked for; 0, which none has, elsewhere."""
+    text = request.resolver_match.kwargs.get("object_id", "") if request.resolver_match else ""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= 18 else 0
 
 
 @admin.register(Study)
@@ -66,6 +74,7 @@ class StudyAdmin(StudyScopedAdmin):
     list_display = ("slug", "state", "organisation", "locale_count", "member_count", "opened_at")
     list_filter = ("state",)
     search_fields = ("slug",)
+    filter_horizontal = ("excluded_studies",)
     inlines = (StudyLocaleInline, TaskDesignInline, MembershipInline)
     fieldsets = (
         (None, {"fields": ("slug", "state", "opened_at", "organisation", "contact_email")}),
@@ -73,9 +82,20 @@ class StudyAdmin(StudyScopedAdmin):
         ("Invitation to write an own first message", {"fields": in_each_language("invitation"), "classes": ("collapse",)}),
         (
             "Session",
-            {"fields": ("session_minutes", "retention_months", "conversations_per_annotator", "own_prompt_share", "lease_minutes", "wave")},
+            {
+                "fields": (
+                    "session_minutes",
+                    "retention_months",
+                    "conversations_per_annotator",
+                    "min_conversations",
+                    "max_conversations_per_day",
+                    "own_prompt_share",
+                    "lease_minutes",
+                    "place_hours",
+                )
+            },
         ),
-        ("Sample", {"fields": ("overlap", "prompts_per_wave", "seed")}),
+        ("Sample", {"fields": ("overlap", "prompts_per_wave", "seed", "wave", "excluded_studies")}),
     )
     # Named in consents already given, in queue orders already drawn or in releases: fixed once the study has left the draft.
     fixed_when_open = (
@@ -107,6 +127,14 @@ class StudyAdmin(StudyScopedAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: Study | None = None) -> tuple[str, ...]:
         fixed = self.fixed_when_open if obj is not None and obj.state != Study.State.DRAFT else ()
         return ("opened_at", *fixed)
+
+    def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        """Excluded studies: one's own, and those that a co-owner has chosen, which saving must not drop."""
+        study = Study.objects.filter(pk=pk_in_address(request)).first()
+        chosen = study.excluded_studies.all() if study else Study.objects.none()
+        offered = Study.objects.filter(Q(pk__in=Study.objects.visible_to(request.user)) | Q(pk__in=chosen))
+        offered = offered.exclude(pk=study.pk if study else 0).order_by("slug")
+        return super().formfield_for_manytomany(db_field, request, **{**kwargs, "queryset": offered})
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         return True
@@ -165,6 +193,26 @@ class LocaleTextAdmin(StudyScopedAdmin):
 @admin.register(ConsentForm)
 class ConsentFormAdmin(LocaleTextAdmin):
     list_display = ("title", "study", "locale", "purpose", "version")
+
+
+@admin.register(PayRule)
+class PayRuleAdmin(StudyScopedAdmin):
+    study_path = "study_locale__study"
+    list_display = ("study", "locale", "currency", "completed", "per_conversation", "screened_out")
+    list_display_links = ("study", "locale")
+    list_filter = (("study_locale__study", OwnStudiesFilter),)
+    list_select_related = ("study_locale__study",)
+
+    @admin.display(description="study", ordering="study_locale__study__slug")
+    def study(self, rule: PayRule) -> Study:
+        return rule.study_locale.study
+
+    @admin.display(description="locale", ordering="study_locale")
+    def locale(self, rule: PayRule) -> str:
+        return rule.study_locale.tag
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        return ("study_locale",) if obj else ()
 
 
 class PracticeTaskInline(StudyScopedStackedInline):

@@ -44,6 +44,11 @@ def limit_to_writable(queryset: QuerySet[Any], path: str, user: Any) -> QuerySet
     return queryset.filter(**{f"{path}__in" if path else "pk__in": studies.values("pk")})
 
 
+def may_see_identities(user: Any, study: Study) -> bool:
+    """Whether `user` may read who the people of `study` are on their panel."""
+    return bool(user.is_superuser or study.memberships.filter(user=user.pk, may_see_identities=True).exists())
+
+
 def user_id(request: HttpRequest) -> int:
     """The key of the researcher who asks; 0, which nobody has, on the log-in page."""
     return request.user.pk or 0

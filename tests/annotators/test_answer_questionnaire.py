@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 import pytest
 from django.db import IntegrityError, transaction
 
-from apps.annotators.errors import ConsentMissing, InvalidAnswers, SubmissionConflict
+from apps.annotators.errors import ConsentMissing, InvalidAnswers, NotEligible, SubmissionConflict, Underage
 from apps.annotators.models.demographics import DemographicAnswer, QuestionnaireResponse
 from apps.annotators.selectors import pending_questionnaire, strata_of
 from apps.annotators.services import answer_questionnaire, decide_consent
@@ -54,12 +54,14 @@ def test_a_year_that_cannot_be_is_an_error_not_a_refusal(annotator, year):
 
 
 def test_somebody_under_18_by_year_is_not_eligible_and_nothing_is_stored(annotator):
-    assert answer(annotator, "BEFORE", birth_year="2010", gender="woman") is False
+    with pytest.raises(Underage):
+        answer(annotator, "BEFORE", birth_year="2010", gender="woman")
     assert not QuestionnaireResponse.objects.exists()
 
 
 def test_somebody_under_18_by_their_word_is_not_eligible(annotator):
-    assert answer(annotator, "ELIGIBILITY", adult="no") is False
+    with pytest.raises(NotEligible):
+        answer(annotator, "ELIGIBILITY", adult="no")
 
 
 def test_the_eligibility_question_cannot_be_skipped(annotator):
@@ -69,7 +71,7 @@ def test_the_eligibility_question_cannot_be_skipped(annotator):
 def test_skipping_is_not_the_same_as_preferring_not_to_say(annotator):
     answer(annotator, "BEFORE", birth_year="prefer_not_to_say")
     assert DemographicAnswer.objects.get().question.code == "birth_year"
-    assert strata_of(annotator) == {"birth_year": "prefer_not_to_say"}
+    assert strata_of(annotator) == {"birth_year": {"prefer_not_to_say"}}
 
 
 def test_every_problem_is_told_at_once(annotator):
@@ -104,8 +106,8 @@ def test_p1_sabotage_without_a_consent_row_the_database_refuses_the_value(annota
 
 def test_a_replay_is_one_response_and_another_body_a_conflict(annotator):
     key = uuid.uuid4()
-    assert answer(annotator, "BEFORE", key=key, gender="woman")
-    assert answer(annotator, "BEFORE", key=key, gender="woman")
+    answer(annotator, "BEFORE", key=key, gender="woman")
+    answer(annotator, "BEFORE", key=key, gender="woman")
     with pytest.raises(SubmissionConflict):
         answer(annotator, "BEFORE", key=key, gender="man")
     assert DemographicAnswer.objects.get().option.code == "woman"

@@ -1,6 +1,7 @@
 from apps.studies.models.access import ApiToken, StudyMembership
 from apps.studies.models.design import TaskDesign, TurnDesign
 from apps.studies.models.forms import ConsentForm, Guideline, Option, PracticeTask, Question, Questionnaire
+from apps.studies.models.pay import PayRule
 from apps.studies.models.study import Study, StudyLocale
 
 __all__ = [
@@ -8,6 +9,7 @@ __all__ = [
     "ConsentForm",
     "Guideline",
     "Option",
+    "PayRule",
     "PracticeTask",
     "Question",
     "Questionnaire",

@@ -24,6 +24,9 @@ class StudyMembership(models.Model):
     study = models.ForeignKey(Study, on_delete=models.CASCADE, related_name="memberships")
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="memberships")
     role = models.CharField(max_length=12, choices=Role, default=Role.VIEWER)
+    may_see_identities = models.BooleanField(
+        default=False, help_text="May read the panel's identities of this study, to approve and pay people. Each reading is logged."
+    )
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["study", "user"], name="one_membership_per_study_and_user")]

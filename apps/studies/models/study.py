@@ -1,11 +1,19 @@
 """A study and the locales it runs in."""
 
 from typing import Any
+from zoneinfo import available_timezones
 
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 from django.utils.translation import get_language_info
+
+
+def validate_time_zone(name: str) -> None:
+    """Raises `ValidationError` for a name that the IANA time zone database does not hold."""
+    if name not in available_timezones():
+        raise ValidationError(f"“{name}” is not a time zone of the IANA database, such as Asia/Kolkata.")
 
 
 class StudyQuerySet(models.QuerySet["Study"]):
@@ -50,6 +58,17 @@ class Study(models.Model):
     conversations_per_annotator = models.PositiveSmallIntegerField(
         default=8, validators=[MinValueValidator(1)], help_text="Conversations after which a person is done."
     )
+    min_conversations = models.PositiveSmallIntegerField(
+        default=1,
+        validators=[MinValueValidator(1)],
+        help_text="Conversations that a newcomer must find work for; where fewer are left, nobody is admitted.",
+    )
+    max_conversations_per_day = models.PositiveSmallIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text="Conversations a person may start in one day of their own time zone; empty: no limit.",
+    )
     own_prompt_share = models.DecimalField(
         max_digits=3,
         decimal_places=2,
@@ -60,7 +79,19 @@ class Study(models.Model):
     lease_minutes = models.PositiveSmallIntegerField(
         default=60, validators=[MinValueValidator(1)], help_text="Minutes without activity after which a slot is offered to others."
     )
+    place_hours = models.PositiveSmallIntegerField(
+        default=24,
+        validators=[MinValueValidator(1)],
+        help_text="Hours without activity after which a person's places in the quotas are offered to others.",
+    )
     wave = models.PositiveSmallIntegerField(default=1, help_text="Recruitment wave stored with each new annotator.")
+    excluded_studies = models.ManyToManyField(
+        "self",
+        symmetrical=False,
+        blank=True,
+        related_name="excluding_studies",
+        help_text="People who took part in one of these studies are not admitted; they are known by their panel's identity.",
+    )
     seed = models.BigIntegerField(help_text="Seed of every random draw of this study (queue order, display order).")
     created_at = models.DateTimeField(auto_now_add=True)
     opened_at = models.DateTimeField(null=True, blank=True)
@@ -91,6 +122,12 @@ class StudyLocale(models.Model):
     country = models.CharField(max_length=2, validators=[RegexValidator(r"^[A-Z]{2}$")], help_text="ISO 3166 code, for example IN.")
     language = models.CharField(max_length=8, choices=[(code, code) for code in settings.CONTENT_LANGUAGES])
     name = models.CharField(max_length=100, help_text="How readers call it, for example “Français (France)”.")
+    time_zone = models.CharField(
+        max_length=60,
+        default="UTC",
+        validators=[validate_time_zone],
+        help_text="IANA name, for example Asia/Kolkata; used where a person's browser names none.",
+    )
     published_country = models.CharField(max_length=60, help_text="Country as written in releases, for example “france”.")
     explanation_min_words = models.PositiveSmallIntegerField(
         null=True, blank=True, help_text="Minimum words of an explanation here; empty: the task design's."
