@@ -9,16 +9,16 @@ class NoWorkAvailable(DomainError):
     code = "no_work_available"
 
 
+class DailyLimitReached(DomainError):
+    """The person has started as many conversations today as the study allows; `extra`: `until`, midnight in their time zone."""
+
+    code = "daily_limit_reached"
+
+
 class StaleForm(DomainError):
     """The form belongs to a step that is over; the person's current step is elsewhere."""
 
     code = "stale_form"
-
-
-class SubmissionConflict(DomainError):
-    """The same submission id came with other contents, or belongs to somebody else."""
-
-    code = "submission_conflict"
 
 
 class MissingChoice(DomainError):
@@ -47,3 +47,9 @@ class TooFewTurns(DomainError):
     """The conversation cannot end before its minimum of turns; `extra`: `minimum`."""
 
     code = "too_few_turns"
+
+
+class EventConflict(DomainError):
+    """A panel's message came before under the same id with other contents."""
+
+    code = "event_conflict"

@@ -1,6 +1,7 @@
 """Which language a person writes, stored beside the assigned one. Never a reason to refuse."""
 
 from functools import lru_cache
+from threading import Lock
 from typing import Any
 
 from django.conf import settings
@@ -8,6 +9,7 @@ from django.conf import settings
 UNSURE = ""
 _MINIMUM_LETTERS = 12
 _MINIMUM_PROBABILITY = 0.9
+_loading = Lock()  # the first messages of a process come at once: one loads the model, the others wait for it
 
 
 @lru_cache
@@ -27,7 +29,9 @@ def detect_language(text: str) -> str:
     letters = [character for character in text if character.isalpha()]
     if len(letters) < _MINIMUM_LETTERS:
         return UNSURE
-    language, probability = _identifier().classify(text)
+    with _loading:
+        identifier = _identifier()
+    language, probability = identifier.classify(text)
     if probability < _MINIMUM_PROBABILITY:
         return UNSURE
     if language == "hi" and not any("\u0900" <= character <= "\u097f" for character in letters):

@@ -6,6 +6,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils import translation
 from django.utils.cache import patch_vary_headers
 
+from apps.annotation.selectors import annotator_at_work
 from apps.annotators.models import Annotator
 
 SESSION_ANNOTATOR = "annotator_id"
@@ -16,10 +17,7 @@ _ENGLISH_ONLY = ("/admin/", "/api/")
 def annotator_of(request: HttpRequest) -> Annotator | None:
     """The person whose link opened this session, if any."""
     pk = request.session.get(SESSION_ANNOTATOR)
-    if pk is None:
-        return None
-    rows = Annotator.objects.select_related("study__task_design", "study_locale__study", "recruitment_link")
-    return rows.filter(pk=pk).first()
+    return None if pk is None else annotator_at_work(pk)
 
 
 class AnnotatorMiddleware:
@@ -33,6 +31,7 @@ class AnnotatorMiddleware:
             language = "en"
         else:
             language = request.session.get(SESSION_LANGUAGE) or translation.get_language_from_request(request)
+        request.LANGUAGE_CODE = language
         with translation.override(language):
             response = self.get_response(request)
             response.headers.setdefault("Content-Language", translation.get_language() or language)

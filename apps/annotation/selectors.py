@@ -3,9 +3,14 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from apps.annotation.models import Assignment, Comparison, Conversation, Turn
+from django.db.models import Count, IntegerField, OuterRef, Q, QuerySet, Subquery
+from django.db.models.functions import Coalesce
+
+from apps.annotation.models import Assignment, Comparison, ComparisonItem, Conversation, Turn
+from apps.annotation.models.conversations import letter_at
 from apps.annotators.models import Annotator
 from apps.annotators.selectors import has_decided, pending_questionnaire
+from apps.core.statements import CompiledSelect
 from apps.generation.models import CandidateSet
 from apps.studies.models import Questionnaire, TaskDesign
 
@@ -29,11 +34,16 @@ class Step(StrEnum):
 
 @dataclass(frozen=True)
 class Work:
-    """The conversation a person is in, and its last turn (None before their own first message)."""
+    """The conversation a person is in, its last turn (None before their own first message), and how many they have ended.
+
+    `shown`: position and text of the turn's candidates, where they were read already.
+    """
 
     assignment: Assignment
     conversation: Conversation
     turn: Turn | None
+    finished: int
+    shown: tuple[tuple[int, str], ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -45,29 +55,98 @@ class Position:
     questionnaire: Questionnaire | None = None
 
 
+def annotator_at_work(pk: int) -> Annotator | None:
+    """The person with study, task design and locale, which every page and form needs."""
+    annotator = _ANNOTATOR.first(pk)
+    if annotator is not None:
+        annotator.study_locale.study = annotator.study
+    return annotator
+
+
+_ANNOTATOR = CompiledSelect(lambda pk: Annotator.objects.select_related("study__task_design", "study_locale").filter(pk=pk))
+
+_UNFINISHED = [Assignment.State.ACTIVE, Assignment.State.EXPIRED]
+_SESSION = [Assignment.Purpose.MAIN, Assignment.Purpose.OWN, Assignment.Purpose.PILOT]
+_LEFT = [Assignment.State.WITHDRAWN, Assignment.State.SKIPPED]
+
+
+def _finished_by(annotator: int | OuterRef) -> QuerySet[Conversation]:
+    ended = Conversation.objects.filter(annotator=annotator, ended_at__isnull=False)
+    return ended.filter(~Q(assignment__state__in=_LEFT), assignment__purpose__in=_SESSION)
+
+
+def _counted(finished: QuerySet[Conversation]) -> Coalesce:
+    return Coalesce(Subquery(finished.values("annotator").annotate(number=Count("pk")).values("number"), output_field=IntegerField()), 0)
+
+
+_LAST_TURN = CompiledSelect(
+    lambda annotator: (
+        Turn.objects.filter(
+            conversation__annotator=annotator, conversation__ended_at__isnull=True, conversation__assignment__state__in=_UNFINISHED
+        )
+        .select_related("conversation__assignment")
+        .annotate(finished=_counted(_finished_by(OuterRef("conversation__annotator"))))
+        .order_by("-conversation", "-number")[:1]
+    )
+)
+_WITHOUT_TURN = CompiledSelect(
+    lambda annotator: (
+        Conversation.objects.filter(annotator=annotator, ended_at__isnull=True, assignment__state__in=_UNFINISHED, turns__isnull=True)
+        .select_related("assignment")
+        .annotate(finished=_counted(_finished_by(OuterRef("annotator"))))
+        .order_by("-pk")[:1]
+    )
+)
+
+
 def current_work(annotator: Annotator) -> Work | None:
     """The unfinished conversation, also one whose lease was lost and that will end as surplus."""
-    conversation = (
-        Conversation.objects.filter(
-            annotator=annotator, ended_at__isnull=True, assignment__state__in=[Assignment.State.ACTIVE, Assignment.State.EXPIRED]
-        )
-        .select_related("assignment__slot", "assignment__recipe")
-        .order_by("-pk")
-        .first()
-    )
-    if conversation is None:
+    turn = _LAST_TURN.first(annotator.pk)
+    row = turn or _WITHOUT_TURN.first(annotator.pk)
+    if row is None:
         return None
-    turn = conversation.turns.select_related("candidate_set").order_by("-number").first()
-    return Work(assignment=conversation.assignment, conversation=conversation, turn=turn)
+    conversation = row if isinstance(row, Conversation) else row.conversation
+    return Work(assignment=conversation.assignment, conversation=conversation, turn=turn, finished=row.finished)  # type: ignore[union-attr]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far a person is: conversations begun and ended, and the assignment of the unfinished one."""
+
+    begun: int
+    finished: int
+    running: int | None
+
+
+_STANDING = CompiledSelect(
+    lambda annotator: (
+        Annotator.objects.filter(pk=annotator)
+        .only("pk")
+        .annotate(
+            begun=_counted(Conversation.objects.filter(annotator=OuterRef("pk"))),
+            finished=_counted(_finished_by(OuterRef("pk"))),
+            running=Subquery(
+                Conversation.objects.filter(annotator=OuterRef("pk"), ended_at__isnull=True, assignment__state__in=_UNFINISHED)
+                .order_by("-pk")
+                .values("assignment")[:1]
+            ),
+        )
+    )
+)
+
+
+def standing_of(annotator: Annotator) -> Standing:
+    """What a claim must know of a (locked) person's work so far, in one statement."""
+    [row] = _STANDING(annotator.pk)
+    return Standing(begun=row.begun, finished=row.finished, running=row.running)  # type: ignore[attr-defined]  # annotated above
 
 
 def finished_conversations(annotator: Annotator) -> int:
-    """Conversations that the person has ended, whether counted, surplus or broken off by a failure of ours."""
-    return (
-        Conversation.objects.filter(annotator=annotator, ended_at__isnull=False)
-        .exclude(assignment__state=Assignment.State.WITHDRAWN)
-        .count()
-    )
+    """Conversations of their session that the person has ended, whether counted, surplus or broken off by a failure of ours.
+
+    Repeated and gold items come on top, and a skipped conversation is made up for by another.
+    """
+    return _finished_by(annotator.pk).count()
 
 
 def current_step(annotator: Annotator) -> Position:
@@ -160,8 +239,8 @@ class MessagePage:
     progress: Progress
 
 
-def progress_of(annotator: Annotator) -> Progress:
-    done = finished_conversations(annotator)
+def progress_of(annotator: Annotator, work: Work | None = None) -> Progress:
+    done = finished_conversations(annotator) if work is None else work.finished
     total = annotator.study.conversations_per_annotator
     return Progress(conversation=min(done + 1, total), conversations=total)
 
@@ -173,16 +252,12 @@ def explanation_minimum(annotator: Annotator, design: TaskDesign) -> int:
 
 
 def history_of(conversation: Conversation) -> tuple[Exchange, ...]:
-    """The answered turns in order, each with the chosen reply."""
-    exchanges = []
-    turns = conversation.turns.filter(state=Turn.State.ANSWERED).prefetch_related("comparisons__items__shown_candidate")
-    for turn in turns:
-        reply = ""
-        for comparison in turn.comparisons.all():
-            if comparison.is_current and comparison.outcome == Comparison.Outcome.PREFERENCE:
-                reply = next(item.shown_candidate.text for item in comparison.items.all() if item.rank == 1)
-        exchanges.append(Exchange(message=turn.message, reply=reply))
-    return tuple(exchanges)
+    """The answered turns in order, each with the chosen reply; one statement however many they are."""
+    chosen = ComparisonItem.objects.filter(
+        comparison__turn=OuterRef("pk"), comparison__is_current=True, comparison__outcome=Comparison.Outcome.PREFERENCE, rank=1
+    )
+    turns = conversation.turns.filter(state=Turn.State.ANSWERED).annotate(reply=Subquery(chosen.values("shown_candidate__text")[:1]))
+    return tuple(Exchange(message=message, reply=reply or "") for message, reply in turns.values_list("message", "reply"))
 
 
 def comparison_page(annotator: Annotator, work: Work) -> ComparisonPage:
@@ -191,15 +266,16 @@ def comparison_page(annotator: Annotator, work: Work) -> ComparisonPage:
     if turn is None:
         raise ValueError("a conversation without a turn has no comparison page")
     design = annotator.study.task_design
+    shown = turn.shown_candidates.values_list("position", "text") if work.shown is None else work.shown
     return ComparisonPage(
         turn_number=turn.number,
-        max_turns=design.max_turns,
-        history=history_of(work.conversation),
+        max_turns=work.assignment.max_turns(design),
+        history=history_of(work.conversation) if turn.number > 1 else (),
         message=turn.message,
-        cards=tuple(Card(letter=shown.letter, position=shown.position, text=shown.text) for shown in turn.shown_candidates.all()),
+        cards=tuple(Card(letter=letter_at(position), position=position, text=text) for position, text in shown),
         explanation_policy=design.explanation_policy,
         explanation_min_words=explanation_minimum(annotator, design),
-        progress=progress_of(annotator),
+        progress=progress_of(annotator, work),
     )
 
 
@@ -208,8 +284,8 @@ def message_page(annotator: Annotator, work: Work) -> MessagePage:
     answered = work.turn.number if work.turn is not None else 0
     return MessagePage(
         turn_number=answered + 1,
-        max_turns=design.max_turns,
-        history=history_of(work.conversation),
-        may_end=answered >= design.min_turns,
-        progress=progress_of(annotator),
+        max_turns=work.assignment.max_turns(design),
+        history=history_of(work.conversation) if answered else (),
+        may_end=answered >= work.assignment.min_turns(design),
+        progress=progress_of(annotator, work),
     )

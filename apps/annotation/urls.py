@@ -1,12 +1,15 @@
 from django.urls import path
 
-from apps.annotation.views import joining, pages, questions, task
+from apps.annotation.views import joining, pages, panel, questions, task
 
 app_name = "annotation"
 urlpatterns = [
     path("join/<slug:token>/", joining.join, name="join"),
+    path("join/<slug:token>/opened/", joining.opened, name="opened"),
+    path("panel/<slug:token>/status/", panel.status, name="panel_status"),
     path("resume/<str:token>/", joining.resume, name="resume"),
     path("task/", pages.current, name="current"),
+    path("task/locale/", joining.locale, name="locale"),
     path("task/questions/", questions.questions, name="questions"),
     path("task/consent/", questions.consent, name="consent"),
     path("task/guideline/", questions.guideline, name="guideline"),

@@ -149,7 +149,18 @@ function enterKey() {
   });
 }
 
-/* Asks each second whether the answers are there, after half a minute more rarely, and goes on without leaving this page in the history. */
+/* Counts that the first page of a link was seen, and tells the person's time zone with the form. */
+function tellOpening() {
+  const form = byId("joining");
+  if (!form) return;
+  form.elements.namedItem("time_zone").value = Intl.DateTimeFormat().resolvedOptions().timeZone || "";
+  const seen = new URLSearchParams();
+  for (const name of ["submission_id", "locale"]) seen.set(name, form.elements.namedItem(name).value);
+  const headers = { "X-CSRFToken": form.elements.namedItem("csrfmiddlewaretoken").value };
+  fetch(form.dataset.opened, { method: "POST", headers, body: seen, keepalive: true }).catch(() => undefined); // a count, nothing more
+}
+
+/* Asks twice a second whether the answers are there, after half a minute more rarely, and goes on without leaving this page in the history. */
 function waitForAnswers() {
   const waiting = byId("waiting");
   if (!waiting) return;
@@ -173,9 +184,9 @@ function waitForAnswers() {
     } catch {
       // Offline for a moment: ask again.
     }
-    timer = setTimeout(ask, Date.now() - began < 30000 ? 1000 : 5000);
+    timer = setTimeout(ask, Date.now() - began < 30000 ? 500 : 5000);
   };
-  timer = setTimeout(ask, 1000);
+  timer = setTimeout(ask, 500);
   document.addEventListener("visibilitychange", () => {
     if (!document.hidden) ask();
   });
@@ -188,4 +199,5 @@ wordCounter();
 recordLayout();
 sendOnce();
 enterKey();
+tellOpening();
 waitForAnswers();

@@ -4,10 +4,12 @@ from datetime import timedelta
 import pytest
 from django.db import IntegrityError, transaction
 
-from apps.annotation.errors import NoWorkAvailable, StaleForm, SubmissionConflict
+from apps.annotation.errors import NoWorkAvailable, StaleForm
 from apps.annotation.models import Assignment, Slot, Turn
+from apps.annotation.policies import fill_to_overlap
 from apps.annotation.selectors import current_work
 from apps.annotation.services import claim_next_assignment
+from apps.annotators.errors import SubmissionConflict
 from apps.annotators.models import Annotator
 from apps.generation.models import CandidateSet
 from tests.annotation.fieldwork import NOW, admitted_annotator, claim, judge, seated_study
@@ -95,12 +97,7 @@ def test_r9_sabotage_without_the_expiry_in_the_claim_the_slot_stays_lost(monkeyp
     claim(admitted_annotator(study))
     assert not Slot.objects.filter(state=Slot.State.OPEN).filter(study_locale=study.locales.first()).exists()
     later = NOW + timedelta(minutes=31)
-    from apps.annotation.services import assignment as module
-
-    def only_open(*, annotator, now):
-        return Slot.objects.filter(state=Slot.State.OPEN, study_locale_id=annotator.study_locale_id).first()
-
-    monkeypatch.setattr(module, "_lock_next_slot", only_open)
+    monkeypatch.setattr(fill_to_overlap, "lock_next_slot", lambda slots, *, now: slots.unclaimed().first())
     with pytest.raises(NoWorkAvailable):
         claim(admitted_annotator(study), now=later)
 

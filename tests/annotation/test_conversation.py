@@ -8,7 +8,6 @@ from apps.annotation.errors import (
     MessageTooLong,
     MissingChoice,
     StaleForm,
-    SubmissionConflict,
     TooFewTurns,
 )
 from apps.annotation.models import Assignment, Change, Comparison, ComparisonItem, ShownCandidate, Turn
@@ -22,6 +21,7 @@ from apps.annotation.services import (
     submit_comparison,
     submit_message,
 )
+from apps.annotators.errors import SubmissionConflict
 from apps.annotators.models import Annotator
 from apps.generation.models import CandidateSet
 from tests.annotation.fieldwork import NOW, REASON, admitted_annotator, claim, judge, make_ready, seated_study
@@ -38,6 +38,11 @@ def annotator():
 
 def write(annotator, turn_number=2, message="What would my grandmother say?", key=None):
     return submit_message(annotator=annotator, turn_number=turn_number, message=message, submission_id=key or uuid.uuid4(), now=NOW)
+
+
+def one_turn(study):
+    study.task_design.min_turns = study.task_design.max_turns = 1
+    study.task_design.save()
 
 
 def fail(turn):
@@ -137,7 +142,7 @@ class TestComparing:
         assert comparison.detected_language == "fr"
 
     def test_the_last_turn_ends_the_conversation(self, annotator):
-        annotator.study.task_design.__class__.objects.update(min_turns=1, max_turns=1)
+        one_turn(annotator.study)
         judge(annotator)
         assignment = annotator.assignments.get()
         assert (assignment.state, assignment.slot.state) == ("COMPLETED", "FILLED")
@@ -197,7 +202,7 @@ class TestEnding:
         assert annotator.assignments.get().state == Assignment.State.COMPLETED
 
     def test_after_the_first_conversation_come_the_remaining_questions(self, annotator):
-        annotator.study.task_design.__class__.objects.update(min_turns=1, max_turns=1)
+        one_turn(annotator.study)
         judge(annotator)
         assert current_step(annotator).step == Step.CONSENT
 

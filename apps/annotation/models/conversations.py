@@ -75,6 +75,11 @@ class Turn(models.Model):
         return f"turn {self.number} of {self.conversation}"
 
 
+def letter_at(position: int) -> str:
+    """The letter under which the candidate at `position` is shown."""
+    return "ABCDEF"[position]
+
+
 class ShownCandidate(models.Model):
     """A candidate at the position where this person saw it. Position 0 is letter A. The text is the text shown."""
 
@@ -95,7 +100,7 @@ class ShownCandidate(models.Model):
 
     @property
     def letter(self) -> str:
-        return "ABCDEF"[self.position]
+        return letter_at(self.position)
 
 
 class Draft(models.Model):

@@ -1,19 +1,29 @@
 """Claiming work."""
 
-import random
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import QuerySet
 
-from apps.annotation.errors import NoWorkAvailable, StaleForm, SubmissionConflict
-from apps.annotation.models import Assignment, Conversation, Slot, Turn
+from apps.annotation.caps import day_is_full_until
+from apps.annotation.errors import DailyLimitReached, NoWorkAvailable, StaleForm
+from apps.annotation.models import Assignment, AssignmentPlan, Conversation, Turn
+from apps.annotation.policies import POLICIES, Choice
 from apps.annotation.randomness import derive_seed
-from apps.annotation.selectors import current_work
+from apps.annotation.selectors import standing_of
+from apps.annotation.services.leases import touch_annotator
+from apps.annotation.services.mixing import Extra, draw_extra, draw_pilot
+from apps.annotators.errors import SubmissionConflict
 from apps.annotators.models import Annotator
-from apps.generation.arms import current_recipes, draw_arm
-from apps.generation.models import CandidateSet
+from apps.core.statements import CompiledSelect
+
+_LOCKED = CompiledSelect(
+    lambda pk: (
+        Annotator.objects.select_for_update(of=("self",))
+        .select_related("study__assignment_plan", "study__task_design", "study_locale", "recruitment_link")
+        .filter(pk=pk)
+    )
+)
 
 
 def claim_next_assignment(*, annotator: Annotator, submission_id: UUID, now: datetime) -> Assignment:
@@ -21,16 +31,18 @@ def claim_next_assignment(*, annotator: Annotator, submission_id: UUID, now: dat
 
     1. Lock the annotator, so that two presses of one person come one after the other.
     2. Return the first answer to a replayed `submission_id`, and the running task where one exists.
-    3. Draw from the person's seed whether this conversation opens with their own message.
-    4. Otherwise lock one open slot in queue order, passing over those that others are claiming (`SKIP LOCKED`): first
-       claimed slots whose lease ran out, then open ones; never a prompt the person has had, never one without candidates.
-    5. A slot taken over expires its former holder, who may finish late as surplus.
+    3. Check what the person may do in the study and today.
+    4. Draw from the person's seed whether this task is a gold item, a repetition or opens with their own message.
+    5. Otherwise let the study's policy lock a slot: never one of a prompt the person has had, never one without
+       candidates. A claimed slot whose lease ran out is taken over; its former holder may finish late as surplus.
     6. Count up the slot's fencing token and store assignment, conversation and first turn.
 
-    Raises `NoWorkAvailable`, `StaleForm` (the person has ended), `SubmissionConflict` (id of another person).
+    People of pilot and preview links get prompts in queue order and take no slot.
+
+    Raises `NoWorkAvailable`, `DailyLimitReached`, `StaleForm` (the person has ended), `SubmissionConflict` (id of another person).
     """
     with transaction.atomic():
-        annotator = Annotator.objects.select_for_update(of=("self",)).select_related("study", "study_locale").get(pk=annotator.pk)
+        [annotator] = _LOCKED(annotator.pk)
         earlier = Assignment.objects.filter(submission_id=submission_id).first()
         if earlier is not None:
             if earlier.annotator_id != annotator.pk:
@@ -38,101 +50,102 @@ def claim_next_assignment(*, annotator: Annotator, submission_id: UUID, now: dat
             return earlier
         if annotator.state != Annotator.State.ACTIVE or not annotator.study.is_open:
             raise StaleForm
-        running = current_work(annotator)
-        if running is not None:
-            return running.assignment
-        lease = now + timedelta(minutes=annotator.study.lease_minutes)
-        ordinal = annotator.assignments.count() + 1
-        share = float(annotator.study.own_prompt_share)
-        if random.Random(derive_seed(annotator.seed, "own", ordinal)).random() < share:  # noqa: S311  (stored, repeatable draw)
-            return _start_own(annotator=annotator, submission_id=submission_id, lease=lease, now=now)
-        slot = _lock_next_slot(annotator=annotator, now=now)
-        if slot is None:
+        standing = standing_of(annotator)
+        if standing.running is not None:
+            return Assignment.objects.get(pk=standing.running)
+        if standing.finished >= annotator.study.conversations_per_annotator:
             raise NoWorkAvailable
-        Assignment.objects.filter(slot=slot, state=Assignment.State.ACTIVE).update(state=Assignment.State.EXPIRED, ended_at=now)
-        slot.fencing_token += 1
-        slot.state, slot.lease_expires_at = Slot.State.CLAIMED, lease
-        slot.save(update_fields=["fencing_token", "state", "lease_expires_at"])
-        assignment = Assignment.objects.create(
-            annotator=annotator,
-            slot=slot,
-            prompt=slot.prompt,
-            recipe=slot.recipe,
-            purpose=Assignment.Purpose.MAIN,
-            submission_id=submission_id,
-            fencing_token=slot.fencing_token,
-            lease_expires_at=lease,
-            claimed_at=now,
-        )
+        touch_annotator(annotator=annotator, now=now)
+        until = day_is_full_until(annotator, now)
+        if until is not None:
+            raise DailyLimitReached(until=until)
+        lease = now + timedelta(minutes=annotator.study.lease_minutes)
+        ordinal = standing.begun + 1
+        plan = plan_of(annotator)
+        if annotator.recruitment_link.counts:
+            extra = draw_extra(annotator=annotator, plan=plan, ordinal=ordinal, now=now)
+        else:
+            extra = draw_pilot(annotator=annotator)
+            if extra is None:
+                raise NoWorkAvailable
+        if extra is not None:
+            assignment = _start_extra(annotator, extra, submission_id=submission_id, lease=lease, now=now)
+            candidate_set_id = extra.candidate_set_id
+        else:
+            choice = POLICIES[plan.policy].choose(annotator=annotator, plan=plan, until=lease, now=now)
+            if choice is None:
+                raise NoWorkAvailable
+            assignment = _start_on_slot(annotator, plan, choice, submission_id=submission_id, lease=lease, now=now)
+            candidate_set_id = choice.slot.candidate_set_id
         conversation = Conversation.objects.create(assignment=assignment, annotator=annotator, started_at=now)
-        design = annotator.study.task_design.turn_design(1)
-        Turn.objects.create(
-            conversation=conversation,
-            number=1,
-            state=Turn.State.READY,
-            source=Turn.Source.PREGENERATED,
-            message=slot.prompt.text_in(annotator.study_locale.language),
-            candidate_set=slot.candidate_set,
-            form=design.form,
-            k=design.k,
-            display_seed=derive_seed(annotator.seed, "display", ordinal, 1),
-            created_at=now,
-            ready_at=now,
-        )
+        if assignment.prompt is not None:
+            design = annotator.study.task_design.turn_design(1)
+            Turn.objects.create(
+                conversation=conversation,
+                number=1,
+                state=Turn.State.READY,
+                source=Turn.Source.PREGENERATED,
+                message=assignment.prompt.text_in(annotator.study_locale.language),
+                candidate_set_id=candidate_set_id,
+                form=design.form,
+                k=design.k,
+                display_seed=derive_seed(annotator.seed, "display", ordinal, 1),
+                created_at=now,
+                ready_at=now,
+            )
     return assignment
 
 
-def _start_own(*, annotator: Annotator, submission_id: UUID, lease: datetime, now: datetime) -> Assignment:
-    """A task that the person opens with a message of their own: no slot, and no turn until they have written it.
+def plan_of(annotator: Annotator) -> AssignmentPlan:
+    """The plan of the person's study; the defaults where it has none."""
+    try:
+        return annotator.study.assignment_plan
+    except AssignmentPlan.DoesNotExist:
+        return AssignmentPlan(study=annotator.study)
 
-    Where the study has several arms, the person's seed draws the one of this task.
-    """
-    recipe = draw_arm(current_recipes(annotator.study), derive_seed(annotator.seed, "arm", annotator.assignments.count() + 1))
-    assignment = Assignment.objects.create(
+
+def _start_extra(annotator: Annotator, extra: Extra, *, submission_id: UUID, lease: datetime, now: datetime) -> Assignment:
+    """A task without a slot; one of their own has no turn until they have written their message."""
+    return Assignment.objects.create(
         annotator=annotator,
-        recipe=recipe,
-        purpose=Assignment.Purpose.OWN,
+        prompt=extra.prompt,
+        recipe_id=extra.recipe_id,
+        purpose=extra.purpose,
+        repeats=extra.repeats,
         submission_id=submission_id,
         lease_expires_at=lease,
-        policy="own_prompt",
+        policy=extra.policy,
+        seed=extra.seed,
+        reason=extra.reason,
         claimed_at=now,
     )
-    Conversation.objects.create(assignment=assignment, annotator=annotator, started_at=now)
-    return assignment
 
 
-def _lock_next_slot(*, annotator: Annotator, now: datetime) -> Slot | None:
-    available = (
-        Slot.objects.select_for_update(of=("self",), skip_locked=True)
-        .select_related("prompt", "recipe", "candidate_set")
-        .filter(study_locale_id=annotator.study_locale_id, candidate_set__state=CandidateSet.State.READY)
-        .exclude(prompt__assignments__annotator=annotator)
-    )
-    abandoned: QuerySet[Slot] = available.filter(state=Slot.State.CLAIMED, lease_expires_at__lt=now).order_by("lease_expires_at")
-    unclaimed: QuerySet[Slot] = available.filter(state=Slot.State.OPEN).order_by("queue_position")
-    return abandoned.first() or unclaimed.first()
-
-
-def renew_lease(*, assignment: Assignment, slot: Slot | None, minutes: int, now: datetime) -> None:
-    """Push the end of the lease while the person is at work; `slot` is locked and still theirs."""
-    assignment.lease_expires_at = now + timedelta(minutes=minutes)
-    assignment.save(update_fields=["lease_expires_at"])
-    if slot is not None:
-        slot.lease_expires_at = assignment.lease_expires_at
+def _start_on_slot(
+    annotator: Annotator, plan: AssignmentPlan, choice: Choice, *, submission_id: UUID, lease: datetime, now: datetime
+) -> Assignment:
+    """Claim the chosen slot, or begin the offer that has held it."""
+    slot, offer = choice.slot, choice.offer
+    if offer is not None:
+        slot.lease_expires_at = lease
         slot.save(update_fields=["lease_expires_at"])
-
-
-def close_assignment(*, assignment: Assignment, slot: Slot | None, state: str, now: datetime) -> None:
-    """End the work and settle its (locked) slot: filled by COMPLETED, open again otherwise. Late work becomes SURPLUS.
-
-    Work whose slot was given away leaves the slot alone.
-    """
-    owns = slot is not None and assignment.holds_slot(slot)
-    if state == Assignment.State.COMPLETED and (assignment.state != Assignment.State.ACTIVE or (slot is not None and not owns)):
-        state = Assignment.State.SURPLUS
-    assignment.state, assignment.ended_at = state, now
-    assignment.save(update_fields=["state", "ended_at"])
-    if slot is not None and owns:
-        slot.state = Slot.State.FILLED if state == Assignment.State.COMPLETED else Slot.State.OPEN
-        slot.lease_expires_at = None
-        slot.save(update_fields=["state", "lease_expires_at"])
+        offer.state, offer.submission_id = Assignment.State.ACTIVE, submission_id
+        offer.lease_expires_at, offer.claimed_at = lease, now
+        offer.prompt = slot.prompt
+        offer.save(update_fields=["state", "submission_id", "lease_expires_at", "claimed_at"])
+        return offer
+    slot.claim(until=lease, now=now)
+    return Assignment.objects.create(
+        annotator=annotator,
+        slot=slot,
+        prompt=slot.prompt,
+        recipe_id=slot.recipe_id,
+        purpose=Assignment.Purpose.MAIN,
+        submission_id=submission_id,
+        fencing_token=slot.fencing_token,
+        lease_expires_at=lease,
+        policy=plan.policy,
+        seed=choice.seed,
+        reason=choice.reason,
+        claimed_at=now,
+    )

@@ -2,11 +2,10 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from django.db import transaction
+from django.db import IntegrityError, connection, transaction
 
 from apps.annotation.errors import (
     EmptyMessage,
@@ -14,18 +13,19 @@ from apps.annotation.errors import (
     MessageTooLong,
     MissingChoice,
     StaleForm,
-    SubmissionConflict,
     TooFewTurns,
 )
 from apps.annotation.language import detect_language
-from apps.annotation.models import Assignment, Change, Comparison, ComparisonItem, Conversation, ShownCandidate, Slot, Turn
+from apps.annotation.models import Assignment, Change, Comparison, ShownCandidate, Slot, Turn
 from apps.annotation.randomness import derive_seed, shuffled
-from apps.annotation.selectors import current_work, explanation_minimum, history_of
-from apps.annotation.services.assignment import close_assignment, renew_lease
+from apps.annotation.selectors import Work, current_work, explanation_minimum, history_of
+from apps.annotation.services.leases import close_assignment, complete_on_slot, renew_lease, touch_annotator
 from apps.annotation.services.participation import finish_if_done
+from apps.annotators.errors import SubmissionConflict
 from apps.annotators.models import Annotator
+from apps.core.statements import CompiledSelect, update_row
 from apps.core.text import clean_text, count_words, is_blank
-from apps.generation.models import CandidateSet
+from apps.generation.models import Candidate, CandidateSet
 from apps.generation.services import request_live_set, retry_failed_sets
 from apps.generation.services.rewriting import is_message_refused, rewrite_live_message
 from apps.studies.models import TaskDesign
@@ -38,72 +38,68 @@ def _body_hash(**body: object) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
-@dataclass
-class _LockedWork:
-    """A person's running work with every row that a change of it must lock, taken in lock order."""
-
-    annotator: Annotator
-    slot: Slot | None
-    assignment: Assignment
-    conversation: Conversation
-    turn: Turn | None
-
-    @property
-    def design(self) -> TaskDesign:
-        return self.annotator.study.task_design
-
-    @property
-    def answered_turns(self) -> int:
-        return self.conversation.turns.filter(state=Turn.State.ANSWERED).count()
+_LOCKED = CompiledSelect(
+    lambda pk: Annotator.objects.select_for_update(of=("self",)).select_related("study__task_design", "study_locale").filter(pk=pk)
+)
 
 
 def _lock_annotator(annotator: Annotator) -> Annotator:
-    return Annotator.objects.select_for_update(of=("self",)).select_related("study__task_design", "study_locale").get(pk=annotator.pk)
+    """The person locked, with study, design and locale as they are now: what the caller read may be out of date."""
+    [locked] = _LOCKED(annotator.pk)
+    return locked
 
 
-def _lock_work(annotator: Annotator) -> _LockedWork:
-    """Lock annotator (already locked by the caller), slot, assignment, in that order. Raises `StaleForm` without running work."""
-    if annotator.state != Annotator.State.ACTIVE:
-        raise StaleForm
-    work = current_work(annotator)
+def _work_of(annotator: Annotator) -> Work:
+    """The running work of the (locked) person. Raises `StaleForm` without.
+
+    Only slot and assignment may still be changed by others, who take over a slot whose lease ran out. What follows from them is therefore
+    decided by its fencing token when it is stored.
+    """
+    work = current_work(annotator) if annotator.state == Annotator.State.ACTIVE else None
     if work is None:
         raise StaleForm
-    slot = Slot.objects.select_for_update().get(pk=work.assignment.slot_id) if work.assignment.slot_id else None
-    assignment = Assignment.objects.select_for_update(of=("self",)).select_related("recipe").get(pk=work.assignment.pk)
-    return _LockedWork(annotator, slot, assignment, work.conversation, work.turn)
+    return work
 
 
-def _touch(work: _LockedWork, now: datetime) -> None:
-    """Renew the lease of work that is still the person's own."""
-    if work.assignment.state == Assignment.State.ACTIVE and (work.slot is None or work.assignment.holds_slot(work.slot)):
-        renew_lease(assignment=work.assignment, slot=work.slot, minutes=work.annotator.study.lease_minutes, now=now)
+def _answered_turns(work: Work) -> int:
+    return work.conversation.turns.filter(state=Turn.State.ANSWERED).count()
 
 
-def show_turn(*, turn: Turn, device_class: str, now: datetime) -> None:
-    """The first rendering of a turn: draw the display order from the stored seed and keep text, position and time.
+def _touch(annotator: Annotator, work: Work, now: datetime) -> None:
+    """Note that the person is active and renew the lease of work that is still their own."""
+    touch_annotator(annotator=annotator, now=now)
+    renew_lease(assignment=work.assignment, minutes=annotator.study.lease_minutes, now=now)
 
-    Shown again, it changes nothing. Raises `StaleForm` when the set is not complete and ready.
+
+_READY_CANDIDATES = CompiledSelect(
+    lambda candidate_set: Candidate.objects.filter(
+        candidate_set=candidate_set, candidate_set__state=CandidateSet.State.READY
+    ).select_related("candidate_set")
+)
+
+
+def show_turn(*, turn: Turn, device_class: str, now: datetime) -> tuple[tuple[int, str], ...]:
+    """Position and text of the candidates of a turn as this person sees them.
+
+    The first rendering draws the display order from the stored seed and keeps text, position and time; shown again, it changes
+    nothing. Raises `StaleForm` when the set is not complete and ready.
     """
-    if turn.state in (Turn.State.SHOWN, Turn.State.ANSWERED):
-        return
-    with transaction.atomic():
-        turn = Turn.objects.select_for_update(of=("self",)).get(pk=turn.pk)
-        if turn.state in (Turn.State.SHOWN, Turn.State.ANSWERED):
-            return
-        candidate_set = turn.candidate_set
-        if candidate_set is None:
-            raise StaleForm
-        candidates = {candidate.slot: candidate for candidate in candidate_set.candidates.all()}
-        if not candidate_set.is_ready or len(candidates) != turn.k:
-            raise StaleForm
-        order = shuffled(sorted(candidates), turn.display_seed)
-        ShownCandidate.objects.bulk_create(
-            ShownCandidate(turn=turn, candidate=candidates[slot], position=position, text=candidates[slot].text)
-            for position, slot in enumerate(order)
-        )
-        turn.state, turn.shown_at, turn.device_class = Turn.State.SHOWN, now, device_class
-        turn.ready_at = turn.ready_at or candidate_set.ready_at
-        turn.save(update_fields=["state", "shown_at", "device_class", "ready_at"])
+    if turn.state not in (Turn.State.SHOWN, Turn.State.ANSWERED) and turn.candidate_set_id is not None:
+        with transaction.atomic():
+            candidates = {candidate.slot: candidate for candidate in _READY_CANDIDATES(turn.candidate_set_id)}
+            if len(candidates) != turn.k:
+                raise StaleForm
+            order = [candidates[slot] for slot in shuffled(sorted(candidates), turn.display_seed)]
+            ready_at = turn.ready_at or order[0].candidate_set.ready_at
+            not_shown = {"shown_at": None}
+            if update_row(turn, where=not_shown, state=Turn.State.SHOWN, shown_at=now, device_class=device_class, ready_at=ready_at):
+                ShownCandidate.objects.bulk_create(
+                    ShownCandidate(turn=turn, candidate=candidate, position=position, text=candidate.text)
+                    for position, candidate in enumerate(order)
+                )
+                return tuple((position, candidate.text) for position, candidate in enumerate(order))
+    # Shown before, or by another tab that was first: then the update above has waited for its commit.
+    return tuple(turn.shown_candidates.values_list("position", "text"))
 
 
 def submit_comparison(
@@ -123,41 +119,51 @@ def submit_comparison(
     """
     explanation = clean_text(explanation)
     body_hash = _body_hash(turn=turn_number, position=chosen_position, explanation=explanation)
-    with transaction.atomic():
-        annotator = _lock_annotator(annotator)
+    language = detect_language(explanation[:MAX_EXPLANATION_CHARACTERS])  # before any lock: the first one loads a model
+    try:
+        with transaction.atomic():
+            annotator = _lock_annotator(annotator)
+            work = _work_of(annotator)
+            design, turn = annotator.study.task_design, work.turn
+            if turn is None or turn.number != turn_number or turn.state != Turn.State.SHOWN:
+                raise StaleForm
+            if chosen_position is None or chosen_position >= turn.k:
+                raise MissingChoice
+            _check_explanation(annotator, design, explanation)
+            comparison = Comparison.objects.create(
+                turn=turn,
+                submission_id=submission_id,
+                body_hash=body_hash,
+                explanation=explanation,
+                detected_language=language,
+                created_at=now,
+            )
+            _rank_items(comparison, chosen_position)
+            Change.objects.create(comparison=comparison, kind=Change.Kind.ADDED)
+            update_row(turn, state=Turn.State.ANSWERED, answered_at=now, layout=layout)
+            if turn.number >= work.assignment.max_turns(design):
+                _end(annotator, work, Assignment.State.COMPLETED, now)
+            else:
+                _touch(annotator, work, now)
+    except (StaleForm, IntegrityError) as error:
+        # What was stored under this id made the form stale, or stands in the way of another turn's comparison.
         earlier = Comparison.objects.filter(submission_id=submission_id).select_related("turn__conversation").first()
-        if earlier is not None:
-            if earlier.turn.conversation.annotator_id != annotator.pk or earlier.body_hash != body_hash:
-                raise SubmissionConflict
-            return earlier
-        work = _lock_work(annotator)
-        turn = work.turn
-        if turn is None or turn.number != turn_number or turn.state != Turn.State.SHOWN:
-            raise StaleForm
-        shown = {item.position: item for item in turn.shown_candidates.all()}
-        if chosen_position is None or chosen_position not in shown:
-            raise MissingChoice
-        _check_explanation(annotator, work.design, explanation)
-        comparison = Comparison.objects.create(
-            turn=turn,
-            submission_id=submission_id,
-            body_hash=body_hash,
-            explanation=explanation,
-            detected_language=detect_language(explanation),
-            created_at=now,
-        )
-        ComparisonItem.objects.bulk_create(
-            ComparisonItem(comparison=comparison, shown_candidate=item, rank=1 if position == chosen_position else 2)
-            for position, item in shown.items()
-        )
-        Change.objects.create(comparison=comparison, kind=Change.Kind.ADDED)
-        turn.state, turn.answered_at, turn.layout = Turn.State.ANSWERED, now, layout
-        turn.save(update_fields=["state", "answered_at", "layout"])
-        if turn.number >= work.design.max_turns:
-            _end(work, Assignment.State.COMPLETED, now)
-        else:
-            _touch(work, now)
+        if earlier is None:
+            raise
+        if earlier.turn.conversation.annotator_id != annotator.pk or earlier.body_hash != body_hash:
+            raise SubmissionConflict from error
+        return earlier
     return comparison
+
+
+def _rank_items(comparison: Comparison, chosen_position: int) -> None:
+    """One item per shown candidate, in one statement: the chosen one first, the others behind it."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO annotation_comparisonitem (comparison_id, shown_candidate_id, rank) "
+            "SELECT %s, id, CASE WHEN position = %s THEN 1 ELSE 2 END FROM annotation_showncandidate WHERE turn_id = %s ORDER BY position",
+            [comparison.pk, chosen_position, comparison.turn_id],
+        )
 
 
 def _check_explanation(annotator: Annotator, design: TaskDesign, explanation: str) -> None:
@@ -176,6 +182,7 @@ def submit_message(*, annotator: Annotator, turn_number: int, message: str, subm
     """
     message = clean_text(message)
     body_hash = _body_hash(turn=turn_number, message=message)
+    language = detect_language(message[:MAX_MESSAGE_CHARACTERS])
     with transaction.atomic():
         annotator = _lock_annotator(annotator)
         earlier = Turn.objects.filter(submission_id=submission_id).select_related("conversation").first()
@@ -183,12 +190,12 @@ def submit_message(*, annotator: Annotator, turn_number: int, message: str, subm
             if earlier.conversation.annotator_id != annotator.pk or earlier.body_hash != body_hash:
                 raise SubmissionConflict
             return earlier
-        work = _lock_work(annotator)
-        answered = work.answered_turns
+        work = _work_of(annotator)
+        design, answered = annotator.study.task_design, _answered_turns(work)
         if (
             (work.turn is not None and work.turn.state != Turn.State.ANSWERED)
             or turn_number != answered + 1
-            or answered >= work.design.max_turns
+            or answered >= work.assignment.max_turns(design)
         ):
             raise StaleForm
         _check_message(message)
@@ -197,14 +204,14 @@ def submit_message(*, annotator: Annotator, turn_number: int, message: str, subm
             messages += [{"role": "user", "content": exchange.message}, {"role": "assistant", "content": exchange.reply}]
         messages.append({"role": "user", "content": message})
         candidate_set = request_live_set(recipe=work.assignment.recipe, language=annotator.study_locale.language, messages=messages)
-        turn_design = work.design.turn_design(turn_number)
+        turn_design = design.turn_design(turn_number)
         turn = Turn.objects.create(
             conversation=work.conversation,
             number=turn_number,
             state=Turn.State.GENERATING,
             source=Turn.Source.ANNOTATOR,
             message=message,
-            detected_language=detect_language(message),
+            detected_language=language,
             submission_id=submission_id,
             body_hash=body_hash,
             candidate_set=candidate_set,
@@ -213,7 +220,7 @@ def submit_message(*, annotator: Annotator, turn_number: int, message: str, subm
             display_seed=derive_seed(annotator.seed, "display", work.conversation.pk, turn_number),
             created_at=now,
         )
-        _touch(work, now)
+        _touch(annotator, work, now)
     return turn
 
 
@@ -225,6 +232,7 @@ def rewrite_message(*, annotator: Annotator, turn_number: int, message: str, sub
     """
     message = clean_text(message)
     body_hash = _body_hash(turn=turn_number, message=message)
+    language = detect_language(message[:MAX_MESSAGE_CHARACTERS])
     with transaction.atomic():
         annotator = _lock_annotator(annotator)
         earlier = Turn.objects.filter(submission_id=submission_id).select_related("conversation").first()
@@ -232,16 +240,16 @@ def rewrite_message(*, annotator: Annotator, turn_number: int, message: str, sub
             if earlier.conversation.annotator_id != annotator.pk or earlier.body_hash != body_hash:
                 raise SubmissionConflict
             return earlier
-        work = _lock_work(annotator)
+        work = _work_of(annotator)
         turn = work.turn
         if turn is None or turn.candidate_set is None or turn.number != turn_number or not is_message_refused(turn.candidate_set):
             raise StaleForm
         _check_message(message)
         rewrite_live_message(candidate_set_id=turn.candidate_set.pk, message=message)
-        turn.message, turn.detected_language = message, detect_language(message)
+        turn.message, turn.detected_language = message, language
         turn.submission_id, turn.body_hash = submission_id, body_hash
         turn.save(update_fields=["message", "detected_language", "submission_id", "body_hash"])
-        _touch(work, now)
+        _touch(annotator, work, now)
     return turn
 
 
@@ -260,18 +268,20 @@ def end_conversation(*, annotator: Annotator, turn_number: int, now: datetime) -
     """
     with transaction.atomic():
         annotator = _lock_annotator(annotator)
-        work = _lock_work(annotator)
+        work = _work_of(annotator)
         if work.turn is None or work.turn.state != Turn.State.ANSWERED or work.turn.number != turn_number - 1:
             raise StaleForm
-        if work.turn.number < work.design.min_turns:
-            raise TooFewTurns(minimum=work.design.min_turns)
-        _end(work, Assignment.State.COMPLETED, now)
+        minimum = work.assignment.min_turns(annotator.study.task_design)
+        if work.turn.number < minimum:
+            raise TooFewTurns(minimum=minimum)
+        _end(annotator, work, Assignment.State.COMPLETED, now)
 
 
 def retry_turn(*, annotator: Annotator) -> None:
     """Ask once more for the candidates of a turn whose generation failed. Raises `StaleForm` where nothing failed."""
     with transaction.atomic():
-        work = _lock_work(_lock_annotator(annotator))
+        annotator = _lock_annotator(annotator)
+        work = _work_of(annotator)
         turn = work.turn
         if turn is None or turn.candidate_set is None or turn.candidate_set.state != CandidateSet.State.FAILED:
             raise StaleForm
@@ -284,18 +294,23 @@ def give_up_turn(*, annotator: Annotator, now: datetime) -> None:
     With enough answered turns it is a valid conversation; otherwise its slot goes back to the queue.
     """
     with transaction.atomic():
-        work = _lock_work(_lock_annotator(annotator))
+        annotator = _lock_annotator(annotator)
+        work = _work_of(annotator)
         turn = work.turn
         if turn is None or turn.candidate_set is None or turn.candidate_set.state != CandidateSet.State.FAILED:
             raise StaleForm
         turn.state = Turn.State.FAILED
         turn.save(update_fields=["state"])
-        enough = work.answered_turns >= work.design.min_turns
-        _end(work, Assignment.State.COMPLETED if enough else Assignment.State.RETURNED, now)
+        enough = _answered_turns(work) >= work.assignment.min_turns(annotator.study.task_design)
+        _end(annotator, work, Assignment.State.COMPLETED if enough else Assignment.State.RETURNED, now)
 
 
-def _end(work: _LockedWork, state: str, now: datetime) -> None:
-    work.conversation.ended_at = now
-    work.conversation.save(update_fields=["ended_at"])
-    close_assignment(assignment=work.assignment, slot=work.slot, state=state, now=now)
-    finish_if_done(annotator=work.annotator, now=now)
+def _end(annotator: Annotator, work: Work, state: str, now: datetime) -> None:
+    update_row(work.conversation, ended_at=now)
+    touch_annotator(annotator=annotator, now=now)
+    if state != Assignment.State.COMPLETED or not complete_on_slot(assignment=work.assignment, now=now):
+        slot = Slot.objects.select_for_update().get(pk=work.assignment.slot_id) if work.assignment.slot_id else None
+        assignment = Assignment.objects.select_for_update(of=("self",)).get(pk=work.assignment.pk)
+        close_assignment(assignment=assignment, slot=slot, state=state, now=now)
+    if work.finished + 1 >= annotator.study.conversations_per_annotator:  # at most: repeated and gold items do not count
+        finish_if_done(annotator=annotator, now=now)

@@ -6,48 +6,72 @@ from uuid import UUID
 from django.db import transaction
 
 from apps.annotation.errors import StaleForm
-from apps.annotation.models import Assignment, Change, Comparison, Conversation, Draft, ShownCandidate, Slot, Turn
-from apps.annotation.selectors import Step, current_step, finished_conversations
+from apps.annotation.models import Assignment, Change, Comparison, Conversation, Draft, ShownCandidate, Turn
+from apps.annotation.selectors import Step, current_step, current_work, finished_conversations
+from apps.annotation.services.admission import AdmissionRefused, admit_annotator, check_work
+from apps.annotation.services.leases import give_back_slots, release_offers
+from apps.annotators.errors import NotEligible, Underage, UnknownLocale
 from apps.annotators.models import Annotator
 from apps.annotators.selectors import pending_questionnaire
-from apps.annotators.services import answer_questionnaire, decide_consent, end_participation, erase_answers
+from apps.annotators.services import answer_questionnaire, carry_answers, decide_consent, end_participation, erase_answers
 from apps.generation.services import erase_live_sets
-from apps.quotas.errors import QuotaCellFull
-from apps.quotas.services import complete_placements, place_annotator, release_placements
-from apps.studies.models import Questionnaire
+from apps.quotas.models import Placement
+from apps.quotas.services import complete_placements, move_placements, release_placements
+from apps.studies.models import ConsentForm, Questionnaire, StudyLocale
 
 
 def hand_in_questionnaire(
-    *, annotator: Annotator, questionnaire: Questionnaire, answers: dict[str, list[str]], submission_id: UUID, now: datetime
+    *,
+    annotator: Annotator,
+    questionnaire: Questionnaire,
+    answers: dict[str, list[str]],
+    submission_id: UUID,
+    now: datetime,
+    was_asked_again: bool = False,
 ) -> None:
-    """Store the answers; the last questionnaire before the tasks also places the person in their quota cells.
+    """Store the answers; the last questionnaire before the tasks also decides whether the person is admitted.
 
-    A person who is not eligible, or whose cell is full, ends here and reads so on the next page; what they answered is
-    not kept. Raises what `answer_questionnaire` raises, and `StaleForm` for a person who has ended.
+    A person who is not eligible, or for whom there is no place or no work, ends here and reads so on the next page; what
+    they answered is not kept. Raises what else `answer_questionnaire` raises, `StaleForm` for a person who has ended, and, unless
+    it `was_asked_again`, `AnswerMissing` for a question left open that decides about a place; then nothing is stored.
     """
     try:
         with transaction.atomic():
-            annotator = Annotator.objects.select_for_update(of=("self",)).select_related("study", "study_locale").get(pk=annotator.pk)
-            if annotator.state != Annotator.State.ACTIVE:
-                raise StaleForm
-            eligible = answer_questionnaire(
-                annotator=annotator, questionnaire=questionnaire, answers=answers, submission_id=submission_id, now=now
-            )
-            if not eligible:
-                _turn_away(annotator=annotator, state=Annotator.State.SCREENED_OUT, now=now)
-                return
+            annotator = _lock_active(annotator)
+            try:
+                answer_questionnaire(
+                    annotator=annotator, questionnaire=questionnaire, answers=answers, submission_id=submission_id, now=now
+                )
+            except Underage as error:
+                raise AdmissionRefused(Annotator.EndReason.UNDERAGE) from error
+            except NotEligible as error:
+                raise AdmissionRefused(Annotator.EndReason.NOT_ELIGIBLE) from error
             before = [Questionnaire.Stage.ELIGIBILITY, Questionnaire.Stage.BEFORE]
             if questionnaire.stage in before and pending_questionnaire(annotator, list(before)) is None:
-                place_annotator(annotator=annotator, now=now)
+                askable = [] if was_asked_again else list(questionnaire.questions.values_list("code", flat=True))
+                admit_annotator(annotator=annotator, now=now, askable=askable)
             finish_if_done(annotator=annotator, now=now)
-    except QuotaCellFull:
+    except AdmissionRefused as refused:
         with transaction.atomic():
-            _turn_away(annotator=annotator, state=Annotator.State.QUOTA_FULL, now=now)
+            _turn_away(annotator=annotator, reason=refused.reason, now=now)
 
 
-def _turn_away(*, annotator: Annotator, state: str, now: datetime) -> None:
+def _lock_active(annotator: Annotator) -> Annotator:
+    """The person as stored now, locked. Raises `StaleForm` for one who has ended."""
+    rows = Annotator.objects.select_for_update(of=("self",)).select_related("study", "study_locale", "recruitment_link")
+    annotator = rows.get(pk=annotator.pk)
+    if annotator.state != Annotator.State.ACTIVE:
+        raise StaleForm
+    return annotator
+
+
+_SCREENED_OUT = {Annotator.EndReason.UNDERAGE, Annotator.EndReason.NOT_ELIGIBLE, Annotator.EndReason.EARLIER_STUDY}
+
+
+def _turn_away(*, annotator: Annotator, reason: Annotator.EndReason, now: datetime) -> None:
     """End a participation before any work; earlier questionnaires are not kept either, as the next page promises."""
-    if end_participation(annotator=annotator, state=state, now=now):
+    state = Annotator.State.SCREENED_OUT if reason in _SCREENED_OUT else Annotator.State.QUOTA_FULL
+    if end_participation(annotator=annotator, state=state, now=now, reason=reason):
         erase_answers(annotator=annotator)
 
 
@@ -61,12 +85,51 @@ def decide_sensitive_consent(*, annotator: Annotator, purpose: str, granted: boo
         finish_if_done(annotator=annotator, now=now)
 
 
+def switch_locale(*, annotator: Annotator, study_locale: StudyLocale, now: datetime) -> None:
+    """Move a person to another locale of their link, before their first task; they have agreed to its consent form.
+
+    Answers come along where both locales ask the same, and so do the places of somebody who was admitted. Guideline and
+    practice begin anew. All of it happens, or nothing.
+
+    Raises `StaleForm` (somebody who has ended or has had a task), `UnknownLocale`, `AnswersDiffer`, `AdmissionRefused`
+    (no work for them there), and what `move_placements` raises.
+    """
+    with transaction.atomic():
+        rows = Annotator.objects.select_for_update(of=("self",)).select_related("study", "recruitment_link")
+        annotator = rows.get(pk=annotator.pk)
+        if annotator.state != Annotator.State.ACTIVE or annotator.assignments.exists():
+            raise StaleForm
+        if not annotator.recruitment_link.locales.filter(pk=study_locale.pk).exists():
+            raise UnknownLocale
+        annotator.study_locale = study_locale
+        annotator.guideline_read_at = annotator.practice_passed_at = None
+        annotator.practice_tries = 0
+        annotator.save(update_fields=["study_locale", "guideline_read_at", "practice_passed_at", "practice_tries"])
+        decide_consent(annotator=annotator, purpose=ConsentForm.Purpose.PARTICIPATION, granted=True, now=now)
+        carry_answers(annotator=annotator, study_locale=study_locale)
+        if annotator.admitted_at is not None:
+            move_placements(annotator=annotator, now=now)
+            if annotator.recruitment_link.counts:
+                check_work(annotator=annotator, now=now)
+
+
 def read_guideline(*, annotator: Annotator, now: datetime) -> None:
-    """Note that the guideline was read. Raises `StaleForm` while questions are open."""
-    if current_step(annotator).step == Step.GUIDELINE:
-        Annotator.objects.filter(pk=annotator.pk, guideline_read_at__isnull=True).update(guideline_read_at=now)
-    elif annotator.guideline_read_at is None:
-        raise StaleForm
+    """Note that the guideline was read. In a study that asks nothing before the tasks, this is where people are admitted.
+
+    Raises `StaleForm` while questions are open.
+    """
+    if current_step(annotator).step != Step.GUIDELINE:
+        if annotator.guideline_read_at is None:
+            raise StaleForm
+        return
+    try:
+        with transaction.atomic():
+            annotator = _lock_active(annotator)
+            admit_annotator(annotator=annotator, now=now)
+            Annotator.objects.filter(pk=annotator.pk, guideline_read_at__isnull=True).update(guideline_read_at=now)
+    except AdmissionRefused as refused:
+        with transaction.atomic():
+            _turn_away(annotator=annotator, reason=refused.reason, now=now)
 
 
 def submit_practice(*, annotator: Annotator, chose_better: bool, now: datetime) -> bool:
@@ -88,15 +151,29 @@ def submit_practice(*, annotator: Annotator, chose_better: bool, now: datetime) 
     return annotator.practice_passed_at is not None
 
 
-def finish_if_done(*, annotator: Annotator, now: datetime, no_more_work: bool = False) -> None:
-    """Complete the participation once the conversations are done (or none is left) and no question is open."""
-    done = finished_conversations(annotator)
-    if done < annotator.study.conversations_per_annotator and not (no_more_work and done):
-        return
+def finish_if_done(*, annotator: Annotator, now: datetime) -> None:
+    """Complete the participation of the (locked) person once the conversations are done and no question is open."""
+    if finished_conversations(annotator) >= annotator.study.conversations_per_annotator:
+        _finish(annotator=annotator, now=now)
+
+
+def finish_without_work(*, annotator: Annotator, now: datetime) -> None:
+    """Complete the participation of somebody for whom no work is left, if they have done some and no question is open.
+
+    Nothing happens where another window of theirs has found work meanwhile.
+    """
+    with transaction.atomic():
+        annotator = _lock_active(annotator)
+        if current_work(annotator) is None and finished_conversations(annotator):
+            _finish(annotator=annotator, now=now)
+
+
+def _finish(*, annotator: Annotator, now: datetime) -> None:
     if pending_questionnaire(annotator, [Questionnaire.Stage.AFTER]) is not None:
         return
     if end_participation(annotator=annotator, state=Annotator.State.COMPLETED, now=now):
         complete_placements(annotator=annotator, now=now)
+        release_offers(annotator=annotator, now=now)
 
 
 ERASED = ""
@@ -105,26 +182,22 @@ ERASED = ""
 def withdraw(*, annotator: Annotator, now: datetime) -> None:
     """Leave the study: open and unpublished work is given back, and the person's own words and answers are emptied.
 
-    What stays is an empty shell that keeps the books right: who consented to what and when, which slots were judged, and
+    The panel's identity stays, encrypted and as a keyed hash, because what was done is paid, once, until the retention is over or
+    the payments are settled.
+    What stays else is an empty shell that keeps the books right: who consented to what and when, which slots were judged, and
     a tombstone per comparison for readers of the change sequence. Withdrawing twice changes nothing.
     """
     with transaction.atomic():
         annotator = Annotator.objects.select_for_update(of=("self",)).get(pk=annotator.pk)
         if annotator.state == Annotator.State.WITHDRAWN:
             return
-        slots = list(Slot.objects.select_for_update().filter(assignments__annotator=annotator).order_by("pk"))
-        assignments = {assignment.slot_id: assignment for assignment in annotator.assignments.exclude(state=Assignment.State.WITHDRAWN)}
-        for slot in slots:
-            assignment = assignments.get(slot.pk)
-            if assignment is not None and slot.fencing_token == assignment.fencing_token and slot.state != Slot.State.RETIRED:
-                slot.state, slot.lease_expires_at = Slot.State.OPEN, None
-                slot.save(update_fields=["state", "lease_expires_at"])
+        give_back_slots(annotator=annotator)
         annotator.assignments.update(state=Assignment.State.WITHDRAWN, ended_at=now)
         Conversation.objects.filter(annotator=annotator, ended_at__isnull=True).update(ended_at=now)
-        release_placements(annotator=annotator, now=now)
+        release_placements(annotator=annotator, reason=Placement.ReleaseReason.WITHDRAWAL, now=now)
         erase_annotator(annotator=annotator)
         Annotator.objects.filter(pk=annotator.pk).update(
-            state=Annotator.State.WITHDRAWN, ended_at=annotator.ended_at or now, external_id_hash=None, device_class=""
+            state=Annotator.State.WITHDRAWN, ended_at=annotator.ended_at or now, device_class="", time_zone=""
         )
 
 

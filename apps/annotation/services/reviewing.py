@@ -19,6 +19,12 @@ class SetWasShown(DomainError):
     code = "set_was_shown"
 
 
+def check_changeable(candidate_set: CandidateSet) -> None:
+    """Raise what `reject_candidate_set` and `edit_candidate_set` would: `SetWasShown` or a `NotReviewable`. For a page to ask first."""
+    reviewing.check_reviewable(candidate_set)
+    _check_unseen(candidate_set)
+
+
 def reject_candidate_set(*, candidate_set: CandidateSet, reason: str, reviewer: User | None, now: datetime) -> CandidateSet:
     """Reject a set that nobody has seen, have another made, and let the slots wait for that one, which is returned.
 
@@ -36,7 +42,7 @@ def edit_candidate_set(
 ) -> CandidateSet:
     """Put hand-written candidates in the place of a set that nobody has seen; returns the curated set.
 
-    Raises `SetWasShown`, and `AnswerRefused`, `NotReviewable` or `ReasonMissing` as `reviewing.replace_by_hand`.
+    Raises `SetWasShown`, and `CandidatesRefused`, `NotReviewable` or `ReasonMissing` as `reviewing.replace_by_hand`.
     """
     with transaction.atomic():
         _hold_slots(candidate_set)
@@ -50,7 +56,7 @@ def curate_candidate_set(
 ) -> tuple[CandidateSet, bool]:
     """The pre-generated set for `text` with the hand-written candidates `texts`, and whether anything changed.
 
-    Raises `SetWasShown`, and `AnswerRefused` or `NotReviewable` as `reviewing.curate_set`.
+    Raises `SetWasShown`, and `CandidatesRefused` or `NotReviewable` as `reviewing.curate_set`.
     """
     with transaction.atomic():
         present = reviewing.present_set(recipe=recipe, language=language, text=text)
@@ -67,5 +73,9 @@ def curate_candidate_set(
 def _hold_slots(candidate_set: CandidateSet) -> None:
     """Lock the set's slots, so that nobody claims one meanwhile. Raises `SetWasShown` if somebody already has."""
     list(Slot.objects.select_for_update().filter(candidate_set=candidate_set).order_by("pk").values_list("pk", flat=True))
+    _check_unseen(candidate_set)
+
+
+def _check_unseen(candidate_set: CandidateSet) -> None:
     if Turn.objects.filter(candidate_set=candidate_set).exists():
         raise SetWasShown("People have seen these candidates, so they stay. Only sets that nobody has seen can be rejected or changed.")

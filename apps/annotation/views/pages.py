@@ -6,23 +6,25 @@ from functools import wraps
 from typing import Any
 
 from django.contrib.auth.decorators import login_not_required
+from django.db import OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.utils import translation
 from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 
-from apps.annotation.errors import StaleForm, SubmissionConflict
+from apps.annotation.errors import StaleForm
 from apps.annotation.middleware import annotator_of
 from apps.annotation.selectors import Position, Step, current_step
-from apps.annotators.errors import LinkClosed
-from apps.annotators.errors import SubmissionConflict as JoinConflict
+from apps.annotators.errors import LinkClosed, SubmissionConflict
 from apps.annotators.models import Annotator
 from apps.annotators.selectors import resume_token
 from apps.core.text import is_blank
 
 View = Callable[..., HttpResponse]
+DEADLOCK = "40P01"  # PostgreSQL's deadlock_detected
 
 
 def annotator_page(*steps: Step) -> Callable[[View], View]:
@@ -40,9 +42,14 @@ def annotator_page(*steps: Step) -> Callable[[View], View]:
             annotator = annotator_of(request)
             if annotator is None:
                 return link_needed(request)
+            # The person's own language, also in a session that began before they changed it on another device.
+            with translation.override(annotator.study_locale.interface_language):
+                return answer(request, annotator)
+
+        def answer(request: HttpRequest, annotator: Annotator) -> HttpResponse:
             try:
                 if request.method == "POST":
-                    return view(request, annotator, None)
+                    return _store(view, request, annotator)
                 position = current_step(annotator)
                 if steps and position.step not in steps:
                     return redirect(step_url(position.step))
@@ -54,7 +61,7 @@ def annotator_page(*steps: Step) -> Callable[[View], View]:
                 return problem(
                     request, _("This page is out of date"), _("You have already moved on, perhaps in another tab. Nothing is lost."), 409
                 )
-            except (SubmissionConflict, JoinConflict):
+            except SubmissionConflict:
                 return problem(
                     request,
                     _("This was sent before with other contents"),
@@ -67,13 +74,23 @@ def annotator_page(*steps: Step) -> Callable[[View], View]:
     return decorate
 
 
+def _store(view: View, request: HttpRequest, annotator: Annotator) -> HttpResponse:
+    """Run the view of a form; once more where PostgreSQL ended a deadlock by rolling this transaction back, for each form counts once."""
+    try:
+        return view(request, annotator, None)
+    except OperationalError as error:
+        if getattr(error.__cause__, "sqlstate", None) != DEADLOCK:
+            raise
+    return view(request, annotator, None)
+
+
 def step_url(step: Step) -> str:
     return f"annotation:{step.value}"
 
 
-def proceed(request: HttpRequest) -> HttpResponse:
-    """After a stored form: on to the person's current step."""
-    response = redirect("annotation:current")
+def proceed(request: HttpRequest, step: Step | None = None) -> HttpResponse:
+    """After a stored form: on to the person's current step. Where the caller knows it, a hop is saved; a wrong guess costs one."""
+    response = redirect(step_url(step) if step else "annotation:current")
     response.status_code = 303
     return response
 

@@ -15,8 +15,9 @@ from apps.annotation.services.participation import decide_sensitive_consent
 from apps.annotation.views.pages import annotator_page, page, parse_number, parse_uuid, proceed
 from apps.annotators.errors import ConsentMissing, InvalidAnswers
 from apps.annotators.models import Annotator
-from apps.annotators.selectors import current_consent_form
+from apps.annotators.selectors import current_consent_form, other_locales
 from apps.core.rendering import render_markdown
+from apps.quotas.errors import AnswerMissing
 from apps.studies.models import Guideline, Option, Question, Questionnaire
 
 LONG_LIST = 12  # options from which a drop-down list is easier than a column of buttons
@@ -57,6 +58,9 @@ def _fields(questionnaire: Questionnaire, answers: dict[str, list[str]], problem
         "one_only": _("Please choose one answer only."),
         "exclusive_option": _("“Prefer not to say” cannot be combined with other answers."),
         "year_or_option": _("Please write the year or tick the box, not both."),
+        "decides": _(
+            "Please answer this question if you can: whether there is a place for you depends on it. You can also leave it open again."
+        ),
         "invalid_year": _("Please write your year of birth with four digits, for example 1985."),
     }
     fields = []
@@ -80,7 +84,10 @@ def _fields(questionnaire: Questionnaire, answers: dict[str, list[str]], problem
 def questions(request: HttpRequest, annotator: Annotator, position: Position | None) -> HttpResponse:
     if position is not None and position.questionnaire is not None:
         fields = _fields(position.questionnaire, {}, {})
-        return page(request, "questions", annotator, questionnaire=position.questionnaire, fields=fields)
+        context: dict[str, Any] = {"questionnaire": position.questionnaire, "fields": fields}
+        if position.questionnaire.stage != Questionnaire.Stage.AFTER:
+            context["other_locales"] = other_locales(annotator)
+        return page(request, "questions", annotator, **context)
     own = Questionnaire.objects.filter(study_locale=annotator.study_locale_id)
     questionnaire = own.filter(pk=parse_number(request.POST.get("questionnaire", "")) or 0).first()
     if questionnaire is None:
@@ -93,10 +100,18 @@ def questions(request: HttpRequest, annotator: Annotator, position: Position | N
             answers=answers,
             submission_id=parse_uuid(request.POST.get("submission_id", "")),
             now=timezone.now(),
+            was_asked_again=request.POST.get("asked_again") == "yes",
         )
-    except InvalidAnswers as error:
-        fields = _fields(questionnaire, answers, error.extra["problems"])
-        context = {"questionnaire": questionnaire, "fields": fields, "submission_id": request.POST["submission_id"], "has_errors": True}
+    except (InvalidAnswers, AnswerMissing) as error:
+        is_asked_again = isinstance(error, AnswerMissing)
+        problems = dict.fromkeys(error.extra["questions"], "decides") if is_asked_again else error.extra["problems"]
+        context = {
+            "questionnaire": questionnaire,
+            "fields": _fields(questionnaire, answers, problems),
+            "submission_id": request.POST["submission_id"],
+            "has_errors": True,
+            "is_asked_again": is_asked_again or request.POST.get("asked_again") == "yes",
+        }
         return page(request, "questions", annotator, 422, **context)
     except ConsentMissing:
         raise StaleForm from None
@@ -133,7 +148,12 @@ def guideline(request: HttpRequest, annotator: Annotator, position: Position | N
         read_guideline(annotator=annotator, now=timezone.now())
         return proceed(request)
     text = _guideline(annotator)
-    return page(request, "guideline", annotator, guideline=text, body=render_markdown(text.body) if text else "")
+    context: dict[str, Any] = {
+        "guideline": text,
+        "body": render_markdown(text.body) if text else "",
+        "other_locales": other_locales(annotator),
+    }
+    return page(request, "guideline", annotator, **context)
 
 
 @annotator_page(Step.PRACTICE)
@@ -149,7 +169,7 @@ def practice(request: HttpRequest, annotator: Annotator, position: Position | No
     cards = [{"letter": "AB"[place], "position": place, "text": candidate} for place, candidate in enumerate(candidates)]
     context: dict[str, Any] = {"task": task, "cards": cards}
     if request.method != "POST":
-        return page(request, "practice", annotator, **context)
+        return page(request, "practice", annotator, other_locales=other_locales(annotator), **context)
     choice = request.POST.get("choice", "")
     if choice not in {"0", "1"}:
         return page(request, "practice", annotator, 422, error=_("Please choose one of the two answers."), **context)

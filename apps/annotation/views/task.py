@@ -1,5 +1,8 @@
 """The task: start, compare, wait, write on, and the end of it all."""
 
+from dataclasses import replace
+from datetime import datetime
+
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import reverse
 from django.utils import timezone
@@ -7,12 +10,24 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from apps.annotation import services
+from apps.annotation.caps import day_is_full_until, zone_of
 from apps.annotation.devices import device_class
-from apps.annotation.errors import EmptyMessage, ExplanationTooShort, MessageTooLong, MissingChoice, NoWorkAvailable, StaleForm, TooFewTurns
+from apps.annotation.errors import (
+    DailyLimitReached,
+    EmptyMessage,
+    ExplanationTooShort,
+    MessageTooLong,
+    MissingChoice,
+    NoWorkAvailable,
+    StaleForm,
+    TooFewTurns,
+)
+from apps.annotation.models import Assignment
 from apps.annotation.selectors import Position, Step, comparison_page, current_step, current_work, message_page, progress_of
-from apps.annotation.services.participation import finish_if_done
+from apps.annotation.services.participation import finish_without_work
 from apps.annotation.views.pages import annotator_page, page, parse_number, parse_uuid, proceed, step_url
 from apps.annotators.models import Annotator
+from apps.annotators.selectors import return_of
 from apps.generation.services.rewriting import is_message_refused
 
 LAYOUTS = {"column", "side_by_side"}
@@ -23,15 +38,28 @@ def start(request: HttpRequest, annotator: Annotator, position: Position | None)
     """Claiming is a POST: opening a page takes no seat."""
     if request.method == "POST":
         try:
-            services.claim_next_assignment(
+            assignment = services.claim_next_assignment(
                 annotator=annotator, submission_id=parse_uuid(request.POST.get("submission_id", "")), now=timezone.now()
             )
         except NoWorkAvailable:
-            finish_if_done(annotator=annotator, now=timezone.now(), no_more_work=True)
-            if annotator.state == Annotator.State.ACTIVE:
+            finish_without_work(annotator=annotator, now=timezone.now())
+            if current_step(annotator).step == Step.START:
                 return page(request, "start", annotator, 503, progress=progress_of(annotator), no_work=True)
+        except DailyLimitReached as limit:
+            return _come_back(request, annotator, limit.extra["until"], 429)
+        else:
+            return proceed(request, Step.MESSAGE if assignment.purpose == Assignment.Purpose.OWN else Step.COMPARE)
         return proceed(request)
+    until = day_is_full_until(annotator, timezone.now())
+    if until is not None:
+        return _come_back(request, annotator, until, 200)
     return page(request, "start", annotator, progress=progress_of(annotator))
+
+
+def _come_back(request: HttpRequest, annotator: Annotator, until: datetime, status: int) -> HttpResponse:
+    """The start page on a day that is full: when to come back, in the person's own time zone."""
+    context = {"come_back_at": until, "time_zone": zone_of(annotator)}
+    return page(request, "start", annotator, status, progress=progress_of(annotator), **context)
 
 
 @annotator_page(Step.COMPARE)
@@ -40,15 +68,16 @@ def compare(request: HttpRequest, annotator: Annotator, position: Position | Non
         return _judge(request, annotator)
     if position is None or position.work is None or position.work.turn is None:
         raise StaleForm
-    services.show_turn(turn=position.work.turn, device_class=device_class(request.headers.get("User-Agent", "")), now=timezone.now())
-    return page(request, "compare", annotator, comparison=comparison_page(annotator, position.work))
+    device = device_class(request.headers.get("User-Agent", ""))
+    shown = services.show_turn(turn=position.work.turn, device_class=device, now=timezone.now())
+    return page(request, "compare", annotator, comparison=comparison_page(annotator, replace(position.work, shown=shown)))
 
 
 def _judge(request: HttpRequest, annotator: Annotator) -> HttpResponse:
     data = request.POST
     choice = data.get("choice", "")
     try:
-        services.submit_comparison(
+        comparison = services.submit_comparison(
             annotator=annotator,
             turn_number=parse_number(data.get("turn", "")) or 0,
             chosen_position=parse_number(choice),
@@ -73,7 +102,7 @@ def _judge(request: HttpRequest, annotator: Annotator) -> HttpResponse:
             "submission_id": data["submission_id"],
         }
         return page(request, "compare", annotator, 422, comparison=comparison_page(annotator, work), **context)
-    return proceed(request)
+    return proceed(request, Step.START if comparison.turn.conversation.ended_at else Step.MESSAGE)
 
 
 def _explain(error: ExplanationTooShort | MessageTooLong) -> str:
@@ -181,12 +210,9 @@ def paused(request: HttpRequest, annotator: Annotator, position: Position | None
 
 @annotator_page(Step.DONE)
 def done(request: HttpRequest, annotator: Annotator, position: Position | None) -> HttpResponse:
-    url = annotator.recruitment_link.completion_url.replace("{code}", annotator.completion_code)
-    return page(request, "done", annotator, return_url=url)
+    return page(request, "done", annotator, going_back=return_of(annotator))
 
 
 @annotator_page(Step.ENDED)
 def ended(request: HttpRequest, annotator: Annotator, position: Position | None) -> HttpResponse:
-    link = annotator.recruitment_link
-    urls = {Annotator.State.SCREENED_OUT.value: link.screen_out_url, Annotator.State.QUOTA_FULL.value: link.quota_full_url}
-    return page(request, "ended", annotator, return_url=urls.get(annotator.state, ""))
+    return page(request, "ended", annotator, going_back=return_of(annotator))
