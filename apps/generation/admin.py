@@ -1,5 +1,7 @@
 """Candidates and how they are made, for researchers: sets and attempts to look at, models and recipes to edit, generation to steer."""
 
+from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
 from django import forms
@@ -17,6 +19,8 @@ from django.utils import timezone
 from django.utils.safestring import SafeString
 from modeltranslation.admin import TranslationAdmin
 
+from apps.core.text import counted
+from apps.generation.amounts import amount_text, budget_text
 from apps.generation.models import (
     CandidateSet,
     GenerationAttempt,
@@ -29,8 +33,9 @@ from apps.generation.models import (
 )
 from apps.generation.policies import policy_of
 from apps.generation.probe import probe_endpoint
+from apps.generation.recipe_forms import RecipePartFormSet, RecipePartVariantFormSet
 from apps.generation.report_views import ReportUrls
-from apps.generation.selectors import generation_progress, resting_endpoints
+from apps.generation.selectors import generation_progress, resting_endpoints, spend_by_purpose
 from apps.generation.services import cancel_generation, pause_generation, resume_generation, retry_failed_sets
 from apps.generation.services.reviewing import accept_sets, drafted
 from apps.studies.models import Study
@@ -132,7 +137,7 @@ class CandidateSetAdmin(ReadOnlyAdmin, StudyScopedAdmin):
         ids = self._writable_ids(request, queryset)
         count = accept_sets(candidate_set_ids=ids, reviewer=request.user, now=timezone.now())  # type: ignore[arg-type]
         if count:
-            self.message_user(request, f"{count} candidate sets are accepted.", messages.SUCCESS)
+            self.message_user(request, f"Accepted: {counted(count, 'candidate set')}.", messages.SUCCESS)
         else:
             self.message_user(request, "None of these sets is ready or held in a study that you may change.", messages.WARNING)
 
@@ -140,7 +145,7 @@ class CandidateSetAdmin(ReadOnlyAdmin, StudyScopedAdmin):
     def retry_failed(self, request: HttpRequest, queryset: QuerySet[CandidateSet]) -> None:
         count = retry_failed_sets(candidate_set_ids=self._writable_ids(request, queryset))
         if count:
-            self.message_user(request, f"{count} candidate sets are tried again.", messages.SUCCESS)
+            self.message_user(request, f"Tried again: {counted(count, 'candidate set')}.", messages.SUCCESS)
         else:
             self.message_user(
                 request, "None of these sets has failed in a study that you may change, so nothing is tried again.", messages.WARNING
@@ -193,16 +198,8 @@ class CandidateSetAdmin(ReadOnlyAdmin, StudyScopedAdmin):
             return self._steer(request)
         now = timezone.now()
         writable = set(limit_to_writable(Study.objects.all(), "", request.user).values_list("pk", flat=True))
-        rows = [
-            {
-                "study": study,
-                "progress": generation_progress(study),
-                "policy": policy_of(study),
-                "resting": resting_endpoints(study, now),
-                "may_steer": study.pk in writable,
-            }
-            for study in limit_to_visible(Study.objects.all(), "", request.user).order_by("-pk")[:100]
-        ]
+        studies = limit_to_visible(Study.objects.all(), "", request.user).order_by("-pk")[:100]
+        rows = [{**_standing(study, now), "may_steer": study.pk in writable} for study in studies]
         context = {**self.admin_site.each_context(request), "title": "Generation", "opts": self.opts, "rows": rows, "now": now}
         return TemplateResponse(request, "admin/generation/running.html", context)
 
@@ -216,15 +213,30 @@ class CandidateSetAdmin(ReadOnlyAdmin, StudyScopedAdmin):
             pause_generation(study=study)
             told = f"{study} rests: sets being made are finished, no other is begun. Live turns go on."
         elif verb == "resume":
-            told = f"{study} goes on: {resume_generation(study=study)} candidate sets are enqueued."
+            told = f"{study} goes on. Enqueued: {counted(resume_generation(study=study), 'candidate set')}."
         elif verb == "cancel":
-            told = f"{cancel_generation(study=study)} waiting candidate sets of {study} are cancelled. “Retry failed” brings them back."
+            count = cancel_generation(study=study)
+            told = f"{study}: {counted(count, 'candidate set')} cancelled. “Retry failed” brings them back."
         elif verb == "retry":
-            told = f"{retry_failed_sets(study=study)} candidate sets of {study} are tried again."
+            told = f"{study}: {counted(retry_failed_sets(study=study), 'candidate set')} tried again."
         else:
             raise Http404("Choose pause, resume, cancel or retry.")
         self.message_user(request, told, messages.SUCCESS)
         return redirect("admin:generation_running")
+
+
+def _standing(study: Study, now: datetime) -> dict[str, Any]:
+    """Where the generation of one study stands, in the words of its page."""
+    progress, policy = generation_progress(study), policy_of(study)
+    return {
+        "study": study,
+        "progress": progress,
+        "policy": policy,
+        "spent": amount_text(policy.committed),
+        "budget": budget_text(policy.budget),
+        "lines": [{**asdict(line), "cost": amount_text(line.cost)} for line in spend_by_purpose(policy, progress)],
+        "resting": resting_endpoints(study, now),
+    }
 
 
 @admin.register(ModelSpec)
@@ -240,12 +252,12 @@ class ModelSpecAdmin(StudyScopedAdmin):
     def breaker(self, row: ModelSpec) -> str:
         """The state of the circuit breaker in words."""
         if row.paused_until is not None and row.paused_until > timezone.now():
-            return f"rests until {row.paused_until:%Y-%m-%d %H:%M:%S} UTC after {row.failures_in_row} failures in a row"
-        return f"goes on after {row.failures_in_row} failures in a row" if row.failures_in_row else "well"
+            return f"rests until {row.paused_until:%Y-%m-%d %H:%M:%S} UTC after {counted(row.failures_in_row, 'failure')} in a row"
+        return f"goes on after {counted(row.failures_in_row, 'failure')} in a row" if row.failures_in_row else "well"
 
     @admin.display(description="spent of budget", ordering="committed")
     def spent(self, row: ModelSpec) -> str:
-        return f"{row.committed:f} of {'no ceiling' if row.budget is None else format(row.budget, 'f')}"
+        return f"{amount_text(row.committed)} of {budget_text(row.budget)}"
 
     @admin.display(description="last test", ordering="probed_at", empty_value="never")
     def tested(self, row: ModelSpec) -> str | None:
@@ -262,10 +274,14 @@ class ModelSpecAdmin(StudyScopedAdmin):
         """Ask each chosen endpoint a little and tell what it can do; the calls are paid."""
         for spec in limit_to_writable(queryset, self.study_path, request.user).select_related("study"):
             probe = probe_endpoint(model_spec=spec, now=timezone.now())
-            supported = {True: "supported", False: "not supported"}.get(probe["structured_output"]["supported"], "could not be seen")
-            told = f"{spec.key}: latency {probe['latency_ms']} ms; structured output {supported}; samples in {', '.join(probe['samples'])}."
+            structured = probe["structured_output"]
             if probe["ok"]:
-                self.message_user(request, f"{told} The page of {spec.key} shows them.", messages.SUCCESS)
+                supported = {True: "supported", False: "not supported"}.get(structured["supported"], "not known")
+                told = (
+                    f"{spec.key}: latency {probe['latency_ms']} ms; structured output: {supported} ({structured['detail']}); "
+                    f"samples in {', '.join(probe['samples'])}."
+                )
+                self.message_user(request, told, messages.SUCCESS)
             else:
                 self.message_user(request, f"{spec.key}: {' '.join(probe['errors'])}", messages.ERROR)
 
@@ -278,7 +294,7 @@ class GenerationPolicyAdmin(StudyScopedAdmin):
 
     @admin.display(description="spent of budget", ordering="committed")
     def spent(self, row: GenerationPolicy) -> str:
-        return f"{row.committed:f} of {'no ceiling' if row.budget is None else format(row.budget, 'f')}"
+        return f"{amount_text(row.committed)} of {budget_text(row.budget)}"
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         return [*self.readonly_fields, "study"] if obj else self.readonly_fields
@@ -312,6 +328,7 @@ class RecipePartInline(StudyScopedInline):
     """The parts; those of a recipe that made sets are history and can only be looked at."""
 
     model = RecipePart
+    formset = RecipePartFormSet
     show_change_link = True
 
     def has_add_permission(self, request: HttpRequest, obj: Recipe | None = None) -> bool:
@@ -352,6 +369,7 @@ class RecipeAdmin(ReportUrls, StudyScopedAdmin):
 
 class RecipePartVariantInline(StudyScopedInline):
     model = RecipePartVariant
+    formset = RecipePartVariantFormSet
 
     def has_add_permission(self, request: HttpRequest, obj: RecipePart | None = None) -> bool:
         return obj is not None and not _is_used(obj.recipe) and super().has_add_permission(request, obj)

@@ -93,6 +93,7 @@ def moderate(candidate_set: CandidateSet, texts: list[str], *, kind: str) -> dic
         model_spec=model_spec,
         messages=[{"role": "system", "content": INSTRUCTION}, {"role": "user", "content": question}],
         response_format=RESPONSE_FORMAT if model_spec.structured_output else None,
+        heeds_breaker=True,
     )
     allowed, category = parse_verdict(completion.text)
     return {

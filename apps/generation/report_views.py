@@ -20,8 +20,9 @@ from apps.generation.reporting import (
     diversity_rows,
     is_offline,
     judge_agreement,
+    judge_standing,
     speaks_offline,
-    unlabelled_scores,
+    unready_arms,
 )
 from apps.generation.services.judging import NoJudge, judge_of
 from apps.generation.tables import write_diversity_csv
@@ -59,13 +60,15 @@ class ReportUrls:
         """The plot and table; `?format=csv` the table as a file."""
         study = self._study(request, study_id)
         rows = diversity_rows(study, most_sets=MOST_SETS)
+        unready = unready_arms(study)
         if request.GET.get("format") == "csv":
             response = HttpResponse(content_type="text/csv; charset=utf-8")
             response["Content-Disposition"] = f'attachment; filename="{study.slug}-diversity.csv"'
-            write_diversity_csv(response, rows)
+            write_diversity_csv(response, rows, unready)
             return response
         context = {
             "rows": rows,
+            "unready": unready,
             "plot": diversity_plot(rows),
             "is_sample": any(row.sets < row.ready for row in rows),
             "most_sets": MOST_SETS,
@@ -80,12 +83,17 @@ class ReportUrls:
             judge = judge_of(study)
         except NoJudge as error:
             return self._page(request, study, "coverage", title, {"no_judge": str(error)})
-        agreement = judge_agreement(study, judge.model_spec, judge.rubric, bank_labels())
-        shown = bool(agreement) or request.GET.get("unchecked") == "1"
+        labels = bank_labels()
+        agreement = judge_agreement(study, judge.model_spec, judge.rubric, labels)
+        standing = judge_standing(study, judge.model_spec, judge.rubric, labels, agreement)
+        scored = standing.scored + standing.unlabelled
+        shown = bool(agreement) or (scored > 0 and request.GET.get("unchecked") == "1")
         rows = coverage_rows(study, judge.model_spec, judge.rubric) if shown else []
         context = {
             "judge": judge,
             "agreement": agreement,
+            "standing": standing,
+            "is_scored": scored > 0,
             "is_circular": is_offline(judge.model_spec),
             "close": CLOSE,
             "is_shown": shown,
@@ -94,7 +102,6 @@ class ReportUrls:
             "low_pole": LOW_POLE,
             "high_pole": HIGH_POLE,
             "published": [(name, f"{low:.0%}", f"{high:.0%}") for name, (low, high) in PUBLISHED.items()],
-            "unlabelled": unlabelled_scores(study, judge.model_spec, judge.rubric),
         }
         return self._page(request, study, "coverage", title, context)
 

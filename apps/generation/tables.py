@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from apps.generation.reporting import DiversityRow
+from apps.generation.reporting import DiversityRow, UnreadyArm
 from apps.studies.models import Study
 
 DIVERSITY_COLUMNS = [
@@ -35,11 +35,18 @@ def share_text(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
-def write_diversity_csv(file: Any, rows: Sequence[DiversityRow]) -> None:
+def write_diversity_csv(file: Any, rows: Sequence[DiversityRow], unready: Sequence[UnreadyArm]) -> None:
     """Write the table to an open text file or a response."""
     writer = csv.writer(file)
     writer.writerow(DIVERSITY_COLUMNS)
-    writer.writerows(diversity_cells(row) for row in rows)
+    writer.writerows(diversity_table(rows, unready))
+
+
+def diversity_table(rows: Sequence[DiversityRow], unready: Sequence[UnreadyArm]) -> list[list[str]]:
+    """The cells of `DIVERSITY_COLUMNS`; an arm without a ready set has 0 sets and no figures."""
+    without = [[arm.recipe, arm.language, " ".join(arm.locales), "0"] for arm in unready]
+    none = [share_text(None)] * (len(DIVERSITY_COLUMNS) - 4)
+    return [*(diversity_cells(row) for row in rows), *(cells + none for cells in without)]
 
 
 def diversity_cells(row: DiversityRow) -> list[str]:

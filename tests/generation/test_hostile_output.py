@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import pytest
 from django.utils import timezone
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from apps.core.text import clean_text, count_words, fingerprint
@@ -150,7 +150,6 @@ PIECES = st.sampled_from(
 
 
 @given(st.one_of(ANY_TEXT, st.lists(st.one_of(PIECES, ANY_TEXT), max_size=25).map("".join)), st.integers(1, 4), st.booleans())
-@settings(max_examples=300, deadline=None)
 def test_no_output_breaks_the_reading(output, count, structured):
     texts, code = read(output, count=count, structured=structured)
     if not code:
@@ -159,7 +158,6 @@ def test_no_output_breaks_the_reading(output, count, structured):
 
 
 @given(st.one_of(ANY_TEXT, st.lists(st.one_of(PIECES, ANY_TEXT), max_size=25).map("".join)))
-@settings(max_examples=300, deadline=None)
 def test_cleaning_twice_changes_nothing_more_and_leaves_nothing_unseen(output):
     cleaned = clean_answer(output)
     assert clean_answer(cleaned) == cleaned
@@ -192,14 +190,12 @@ JSON_VALUES = st.recursive(
 
 
 @given(JSON_VALUES)
-@settings(max_examples=200, deadline=None)
 def test_no_json_breaks_the_reading(value):
     texts, code = read(json.dumps(value), structured=True)
     assert code or len(texts) == 3
 
 
 @given(st.binary(max_size=400))
-@settings(max_examples=150, deadline=None)
 def test_no_body_breaks_the_client(body):
     for whole in (body, b'{"choices": [{"message": {"content": "' + body + b'"}}]}'):
         with suppress(EndpointError):
@@ -218,7 +214,6 @@ SPELLINGS = [
 
 
 @given(st.sampled_from(SAID), st.sampled_from(SPELLINGS))
-@settings(max_examples=200, deadline=None)
 def test_what_is_said_is_found_in_other_spellings_too(kind: BadAnswer, spell: Callable[[str], str]):
     text = clean_answer(spell(kind.text))
     found = {finding.check_name for finding in examine_answers([text], language=kind.language, policy=POLICY) if finding.refuses}

@@ -1,18 +1,23 @@
 """A judge's scores are asked for once, paid, read strictly, and compared with labels before anyone uses them."""
 
 import json
+import re
+import socket
+from datetime import timedelta
 from decimal import Decimal
 from io import StringIO
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.utils import timezone
 
 from apps.core.text import fingerprint
 from apps.generation.judging import JudgeUnreadable, LabelsUnreadable, bank_labels, judge_messages, parse_scores, read_labels
 from apps.generation.measures.coverage import Scores
 from apps.generation.models import Candidate, GenerationPolicy, InstructionTemplate, ModelSpec, ValueScore
 from apps.generation.reporting import coverage_rows, judge_agreement
-from apps.generation.services.judging import NoJudge, judge_candidates
+from apps.generation.services import side_calls, throttling
+from apps.generation.services.judging import Judged, NoJudge, judge_candidates
 from apps.generation.services.spending import BudgetExhausted, highest_price
 from tests.factories import CandidateSetFactory
 from tests.generation.conftest import PHONES_EN
@@ -22,7 +27,7 @@ __all__ = ["bank_set", "judge"]
 
 
 def score_all(study, judge):
-    return list(judge_candidates(study=study, judge=judge))
+    return [event for event in judge_candidates(study=study, judge=judge) if isinstance(event, Judged)]
 
 
 def test_scores_are_stored_with_the_judges_provenance_and_paid(offline_endpoint, study, judge, bank_set):
@@ -192,16 +197,18 @@ def test_agreement_leaves_out_texts_that_the_offline_endpoint_has_no_label_for(o
 
 def test_the_commands_score_report_agreement_first_and_refuse_unchecked_scores(offline_endpoint, study, judge, bank_set, tmp_path):
     out = StringIO()
-    with pytest.raises(CommandError, match="No scored candidate has a hand label"):
-        call_command("coverage_report", study.slug, stdout=out)
-    call_command("coverage_report", study.slug, without_agreement=True, stdout=out)
-    assert "Nobody has compared this judge" in out.getvalue()
+    for options in ({}, {"without_agreement": True}):
+        with pytest.raises(CommandError) as refusal:
+            call_command("coverage_report", study.slug, stdout=out, **options)
+        way_on = f"Score them with `manage.py judge_candidates {study.slug}`."
+        assert str(refusal.value) == f"0 of 4 candidates have a score of judge. {way_on}"
     out = StringIO()
     call_command("judge_candidates", study.slug, stdout=out)
     assert "4 of 4 candidates scored by judge" in out.getvalue()
     out = StringIO()
     call_command("coverage_report", study.slug, stdout=out)
     text = out.getvalue()
+    assert "4 of 240 labels match one of 4 scored texts" in text
     assert text.index("Agreement of judge") < text.index("Sets with at least one answer")
     assert "full by construction" in text
     assert "no finding" in text
@@ -209,10 +216,90 @@ def test_the_commands_score_report_agreement_first_and_refuse_unchecked_scores(o
     assert "100% [21%, 100%]" in text
     labels = tmp_path / "labels.csv"
     labels.write_text("text,traditional_secular,survival_self_expression\nSomething else,0.1,0.1\n", encoding="utf-8")
-    with pytest.raises(CommandError, match="--without-agreement"):
+    with pytest.raises(CommandError, match=r"^0 of 1 hand labels match one of the 4 texts that judge scored.*--without-agreement"):
         call_command("coverage_report", study.slug, labels=labels)
+    out = StringIO()
+    call_command("coverage_report", study.slug, labels=labels, without_agreement=True, stdout=out)
+    assert "Nobody has compared this judge with hand labels. 0 of 1" in out.getvalue()
+
+
+def test_the_coverage_report_names_the_one_thing_that_is_missing(study, judge):
+    with pytest.raises(CommandError) as refusal:
+        call_command("coverage_report", study.slug)
+    assert str(refusal.value) == f"{study.slug} has no ready candidate set. Make some with `manage.py pregenerate {study.slug}`."
 
 
 def test_a_study_without_a_judge_is_told_so(study):
     with pytest.raises(CommandError, match="names no judge"):
         call_command("judge_candidates", study.slug)
+
+
+# --- An endpoint that is away -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def short_pauses(monkeypatch):
+    monkeypatch.setattr(throttling, "FIRST_PAUSE", timedelta(seconds=0.2))
+
+
+def breaker_of(model_spec: ModelSpec) -> tuple[int, object]:
+    model_spec.refresh_from_db()
+    return model_spec.failures_in_row, model_spec.paused_until
+
+
+@pytest.fixture
+def unused_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return taken.getsockname()[1]
+
+
+def test_a_judge_that_is_away_is_waited_for_aloud_and_given_up(short_pauses, settings, study, judge, bank_set, capsys, unused_port):
+    settings.OUTBOUND_ALLOWED = ["127.0.0.1:*"]
+    ModelSpec.objects.filter(pk=judge.model_spec.pk).update(base_url=f"http://127.0.0.1:{unused_port}/secret-path/v1")
+    with pytest.raises(CommandError, match=r"gave no answer after 3 pauses.*0 candidates were scored; the same command goes on") as stop:
+        call_command("judge_candidates", study.slug)
+    told = capsys.readouterr()
+    assert f"http://127.0.0.1:{unused_port} cannot be reached: connection refused." in str(stop.value)
+    assert len(re.findall(r"connection refused\. Judging waits until \d\d:\d\d:\d\d UTC", told.err)) == 3
+    assert "waits 0 s" in told.err
+    assert f"4 candidates to score, by judge (judge-1) at http://127.0.0.1:{unused_port}." in told.out
+    assert "secret-path" not in told.out + told.err + str(stop.value)
+
+
+def test_a_judge_that_comes_back_is_asked_on_and_no_candidate_is_given_up(short_pauses, offline_endpoint, study, judge, bank_set):
+    offline_endpoint.set(status=503, times=8)
+    assert [judged.error for judged in score_all(study, judge)] == [None] * 4
+    assert ValueScore.objects.count() == 4
+
+
+def test_a_judge_that_fails_leaves_live_turns_of_the_same_endpoint_alone(short_pauses, offline_endpoint, study, judge, bank_set):
+    offline_endpoint.set(status=503)
+    with pytest.raises(CommandError, match="HTTP 503"):
+        call_command("judge_candidates", study.slug)
+    assert breaker_of(judge.model_spec) == (0, None)
+    later = timezone.now() + timedelta(minutes=5)
+    ModelSpec.objects.filter(pk=judge.model_spec.pk).update(paused_until=later, failures_in_row=7)
+    offline_endpoint.set()
+    assert [judged.error for judged in score_all(study, judge)] == [None] * 4
+    assert breaker_of(judge.model_spec) == (7, later)
+
+
+def test_sabotage_a_judge_that_shares_the_breaker_stops_live_turns(short_pauses, offline_endpoint, study, judge, bank_set, monkeypatch):
+    real = side_calls.settle_side_call
+
+    def settle(hold, *, completion, error):
+        throttling.note_outcome(ModelSpec.objects.get(pk=hold.model_spec.pk), error, now=timezone.now())
+        return real(hold, completion=completion, error=error)
+
+    monkeypatch.setattr("apps.generation.services.judging.settle_side_call", settle)
+    offline_endpoint.set(status=503)
+    with pytest.raises(CommandError, match="HTTP 503"):
+        call_command("judge_candidates", study.slug)
+    assert breaker_of(judge.model_spec) != (0, None)
+
+
+def test_a_refused_key_stops_the_judge_at_once(offline_endpoint, study, judge, bank_set):
+    offline_endpoint.set(status=401)
+    with pytest.raises(CommandError, match=re.escape(f"{judge.model_spec.address} answered HTTP 401.")):
+        call_command("judge_candidates", study.slug)
+    assert offline_endpoint.calls <= 4

@@ -8,10 +8,13 @@ import urllib.request
 
 import pytest
 import yaml
+from django.utils import timezone
 
 from apps.core.text import count_words, fingerprint
 from apps.generation.methods.base import answers_format, parse_json, parse_marked
-from apps.generation.offline_endpoint.banks import BANKS_DIR, REFUSED_WORD
+from apps.generation.models import RecipePart
+from apps.generation.offline_endpoint.banks import BANKS_DIR, DRAWS, REFUSED_WORD
+from apps.generation.services import Outcome, generate_set, request_candidate_set
 from tests.endpoints import banks, wait_until
 from tests.generation.conftest import PHONES_EN
 
@@ -108,6 +111,23 @@ def test_more_answers_than_written_are_filled_up_with_marked_replies_that_stay_d
     system = INSTRUCTIONS["en"].replace("{count}", "5") + " [[answer]]"
     answers = parse_marked(text_of(ask(offline_endpoint, [("system", system), ("user", PHONES_EN)])), count=5)
     assert sum(answer.startswith("Offline demo reply") for answer in answers) == 2
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_draws_by_seed_are_all_written_answers_and_the_first_is_the_balanced_one(offline_endpoint, language):
+    entry = DOCUMENTS[language]["answers"]["phones_at_dinner"]
+    messages = [("system", "Answer."), ("user", entry["prompt"])]
+    drawn = [text_of(ask(offline_endpoint, messages, temperature=0.7, seed=5 * DRAWS + number)) for number in range(4)]
+    assert drawn[0] == entry["default"]["text"]
+    assert sorted(drawn[1:]) == sorted(answer["text"] for answer in entry["negatively_correlated"])
+    balanced = {text_of(ask(offline_endpoint, messages, **fields)) for fields in ({"temperature": 0, "seed": 3}, {"temperature": 1}, {})}
+    assert balanced == {drawn[0]}
+
+
+def test_draws_for_any_other_message_differ_too(offline_endpoint):
+    messages = [("system", INSTRUCTIONS["en"]), ("user", "Something else?")]
+    drawn = [text_of(ask(offline_endpoint, messages, temperature=1, seed=number * DRAWS + number)) for number in range(6)]
+    assert len(set(drawn)) == 6
 
 
 def test_the_protocol_reports_model_tokens_and_reason(offline_endpoint):
@@ -233,3 +253,36 @@ def test_moderation_refuses_the_test_word_alone(offline_endpoint, text, allowed)
     instruction = 'Answer with {"allowed": true, "category": ""}.'
     verdict = json.loads(text_of(ask(offline_endpoint, [("system", instruction), ("user", json.dumps({"texts": [text]}))])))
     assert verdict == {"allowed": allowed, "category": "" if allowed else "test word"}
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [("temperature", 4)],
+        [("temperature", 3), ("default", 1)],
+        [("default", 1), ("temperature", 3)],
+        [("negatively_correlated", 2), ("temperature", 2)],
+        [("negatively_correlated", 3), ("default", 1)],
+    ],
+)
+@pytest.mark.parametrize("text", [PHONES_EN, "Something that no bank knows?"])
+def test_a_recipe_with_independent_draws_is_made_at_the_first_try(offline_endpoint, study, recipe, parts, text):
+    template = recipe.parts.get(method="default").template
+    diverse = recipe.parts.get(method="negatively_correlated").template
+    recipe.parts.all().delete()
+    for order, (method, count) in enumerate(parts):
+        RecipePart.objects.create(
+            recipe=recipe,
+            order=order,
+            method=method,
+            count=count,
+            model_spec=study.model_specs.get(),
+            template=diverse if method == "negatively_correlated" else template,
+        )
+    candidate_set = request_candidate_set(recipe=recipe, language="en", text=text)
+    assert generate_set(candidate_set_id=candidate_set.pk, now=timezone.now()) == Outcome.READY
+    assert candidate_set.attempts.filter(state="FAILED").count() == 0
+    texts = dict(candidate_set.candidates.values_list("source", "text"))
+    if text == PHONES_EN and parts[-1] == ("default", 1) and parts[0][0] == "negatively_correlated":
+        assert texts["default"] == DOCUMENTS["en"]["answers"]["phones_at_dinner"]["default"]["text"]

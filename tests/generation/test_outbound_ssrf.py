@@ -105,6 +105,21 @@ def careless(monkeypatch):
 # --- At save --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("url", ["http://vllm:8000/v1", "https://gpu-box/v1"])
+def test_the_name_of_a_neighbouring_service_is_saved_and_vetted_at_the_call(url, resolver):
+    """A compose service has a name without a dot. What it stands for is looked at when it is called."""
+    save(url)
+    resolver[url.split("/")[2].partition(":")[0]] = ["10.0.0.7"]
+    assert call(url) == "outbound_refused"
+
+
+@pytest.mark.parametrize("url", ["vllm:8000", "http://", "http:///v1", "ftp://vllm/v1", "http://a b/v1", "http://vllm:port/v1"])
+def test_what_is_no_address_is_not_saved(url):
+    with pytest.raises(ValidationError) as refusal:
+        save(url)
+    assert list(refusal.value.message_dict) == ["base_url"]
+
+
 @pytest.mark.parametrize("host", LOOPBACK_SPELLINGS + INNER_SPELLINGS)
 def test_an_inner_address_in_any_spelling_is_not_saved(host):
     for url in (f"http://{host}:8000/v1", f"https://{host}/v1"):

@@ -1,9 +1,11 @@
 """“Test this endpoint” finds out by trying, and says in words what went wrong."""
 
 import json
-from datetime import UTC, datetime
+import socket
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.utils import timezone
 
 from apps.generation.models import GenerationPolicy, ModelSpec
 from apps.generation.probe import probe_endpoint
@@ -89,7 +91,55 @@ def test_a_hanging_endpoint_is_asked_once(offline_endpoint, spec):
     result = probe_endpoint(model_spec=spec, now=NOW)
     assert (result["ok"], result["samples"], result["latency_ms"]) == (False, {}, None)
     assert result["structured_output"]["supported"] is None
+    assert result["errors"] == [f"Sample in en: {spec.address} timed out after 5 s."]
     assert offline_endpoint.calls == 1
+
+
+def test_a_test_goes_through_a_resting_breaker_and_an_answer_closes_it(offline_endpoint, spec):
+    ModelSpec.objects.filter(pk=spec.pk).update(paused_until=timezone.now() + timedelta(minutes=5), failures_in_row=6)
+    assert probe_endpoint(model_spec=spec, now=NOW)["ok"]
+    spec.refresh_from_db()
+    assert (spec.failures_in_row, spec.paused_until) == (0, None)
+
+
+def test_a_test_that_fails_says_where_and_why_and_leaves_the_breaker_as_it_is(settings, spec):
+    settings.OUTBOUND_ALLOWED = ["127.0.0.1:*"]
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        spec.base_url = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
+    until = timezone.now() + timedelta(minutes=5)
+    ModelSpec.objects.filter(pk=spec.pk).update(paused_until=until, failures_in_row=6)
+    result = probe_endpoint(model_spec=spec, now=NOW)
+    assert result["errors"] == [f"Sample in en: {spec.address} cannot be reached: connection refused."]
+    spec.refresh_from_db()
+    assert (spec.failures_in_row, spec.paused_until) == (6, until)
+
+
+def test_no_answer_to_the_schema_in_the_endpoints_own_time_is_not_a_no(offline_endpoint: Endpoint, spec, monkeypatch):
+    from apps.generation.services import side_calls
+
+    real, seconds = side_calls.complete, []
+
+    def complete(**arguments):
+        seconds.append(arguments["model_spec"].timeout_seconds)
+        if arguments["response_format"] is not None:
+            arguments["model_spec"].timeout_seconds = 1
+            offline_endpoint.set(hang=True, times=1)
+        return real(**arguments)
+
+    monkeypatch.setattr(side_calls, "complete", complete)
+    spec.timeout_seconds = 45
+    result = probe_endpoint(model_spec=spec, now=NOW)
+    assert seconds == [20, 20, 45]
+    assert result["ok"]
+    assert result["structured_output"] == {"supported": None, "detail": "no answer in 45 s, the endpoint's own deadline"}
+
+
+def test_a_schema_that_was_kept_to_until_the_tokens_ran_out_is_supported(offline_endpoint: Endpoint, spec):
+    offline_endpoint.server.banks = ScriptedBanks('{ "answers": ["one ' + "and on " * 40)
+    offline_endpoint.set(mode="truncated")
+    assert probe_endpoint(model_spec=spec, now=NOW)["structured_output"]["supported"] is True
+    offline_endpoint.server.banks = ScriptedBanks("[[answer]] one " + "and on " * 40)
+    assert probe_endpoint(model_spec=spec, now=NOW)["structured_output"]["supported"] is None
 
 
 def test_a_sample_that_is_cut_off_is_a_sample(offline_endpoint, spec):

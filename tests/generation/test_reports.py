@@ -6,10 +6,12 @@ from io import StringIO
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db.models import CharField, Value
+from django.db.models.functions import Concat
 from django.urls import reverse
 
 from apps.generation.models import Candidate, CandidateSet, ModelSpec
-from apps.generation.reporting import diversity_rows, speaks_offline
+from apps.generation.reporting import diversity_rows, speaks_offline, unready_arms
 from apps.studies.models import StudyMembership
 from tests.factories import CandidateSetFactory, RecipeFactory, UserFactory
 from tests.generation.valued import bank_set, judge
@@ -75,11 +77,33 @@ def test_the_command_prints_a_table_and_writes_the_same_figures(study, recipe, t
     stored(recipe, value=0.25)
     out, path = StringIO(), tmp_path / "diversity.csv"
     call_command("diversity_report", study.slug, csv=path, stdout=out)
-    (row,) = csv.DictReader(path.read_text(encoding="utf-8").splitlines())
+    row, french = csv.DictReader(path.read_text(encoding="utf-8").splitlines())
     assert (row["recipe"], row["language"], row["sets"], row["mean_similarity"]) == ("nc3 v1", "en", "1", "0.250")
+    assert (french["recipe"], french["language"], french["sets"], french["mean_similarity"]) == ("nc3 v1", "fr", "0", "–")
     assert re.search(r"nc3 v1 +en +en-US +1 +sentence_encoder +0\.250", out.getvalue())
     with pytest.raises(CommandError, match="cannot be written"):
         call_command("diversity_report", study.slug, csv=tmp_path / "no" / "such.csv", stdout=out)
+
+
+def test_an_arm_without_a_ready_set_has_a_row_of_none_and_its_reason(desk, study, recipe, tmp_path):
+    stored(recipe, value=0.25)
+    for number in range(2):
+        CandidateSetFactory(recipe=recipe, language="fr", text=str(number), state="FAILED", error_code="duplicate_answers", ready_at=None)
+    CandidateSetFactory(recipe=recipe, language="fr", text="2", state="PENDING", ready_at=None)
+    RecipeFactory(study=study, key="drawn")
+    arms = [(arm.recipe, arm.language, arm.why) for arm in unready_arms(study)]
+    assert arms == [
+        ("drawn v1", "en", "no set asked for yet"),
+        ("drawn v1", "fr", "no set asked for yet"),
+        ("nc3 v1", "fr", "2 failed (2 × duplicate_answers); 1 waiting or being made"),
+    ]
+    out, path = StringIO(), tmp_path / "diversity.csv"
+    call_command("diversity_report", study.slug, csv=path, stdout=out)
+    rows = [(row["recipe"], row["language"], row["sets"]) for row in csv.DictReader(path.read_text(encoding="utf-8").splitlines())]
+    assert rows == [("nc3 v1", "en", "1"), ("drawn v1", "en", "0"), ("drawn v1", "fr", "0"), ("nc3 v1", "fr", "0")]
+    assert "nc3 v1, fr: 0 ready sets: 2 failed (2 × duplicate_answers); 1 waiting or being made." in out.getvalue()
+    page = desk.get(reverse("admin:generation_diversity", args=[study.pk]))
+    assert "nc3 v1, fr: 2 failed (2 × duplicate_answers)" in page.text
 
 
 def test_the_command_names_what_is_missing(study):
@@ -142,11 +166,19 @@ def test_the_list_of_recipes_leads_to_the_reports(desk, study, recipe):
 def test_the_coverage_page_shows_shares_only_with_agreement_or_on_request(desk, study, bank_set, judge):
     url = reverse("admin:generation_coverage", args=[study.pk])
     page = desk.get(url)
-    assert "nobody knows how good this judge is" in page.text
+    assert "0 of 4 candidates have a score of judge" in page.text
+    assert "<circle" not in desk.get(url, {"unchecked": "1"}).text
+    call_command("judge_candidates", study.slug, stdout=StringIO())
+    fingerprints = dict(bank_set.candidates.values_list("pk", "text_fingerprint"))
+    Candidate.objects.filter(pk__in=fingerprints).update(text_fingerprint=Concat(Value("x"), "slot", output_field=CharField()))
+    page = desk.get(url)
+    assert "0 of 240 hand labels match one of the 4 texts that judge scored" in page.text
     assert "<circle" not in page.text
     assert "<circle" in desk.get(url, {"unchecked": "1"}).text
-    call_command("judge_candidates", study.slug, stdout=StringIO())
+    for pk, key in fingerprints.items():
+        Candidate.objects.filter(pk=pk).update(text_fingerprint=key)
     page = desk.get(url)
+    assert "4 of 240 match a scored text" in page.text
     assert "Mean absolute error" in page.text
     assert "traditional: 15%" in page.text
     assert page.text.count("<circle") == 4

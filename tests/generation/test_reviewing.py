@@ -7,8 +7,12 @@ from apps.generation.acceptance import AnswerRefused
 from apps.generation.models import Candidate, CandidateSet, GenerationPolicy
 from apps.generation.services import generate_set, request_candidate_set
 from apps.generation.services.reviewing import (
+    CandidatesRefused,
     NotReviewable,
     ReasonMissing,
+    RejectedBefore,
+    SetIsLive,
+    SetNotFinished,
     accept_sets,
     curate_set,
     drafted,
@@ -72,17 +76,25 @@ def test_a_successor_can_be_rejected_too(made, reviewer):
     assert len({made.seed, second.seed, third.seed}) == 3
 
 
-@pytest.mark.parametrize("state", ["PENDING", "GENERATING", "REJECTED"])
+@pytest.mark.parametrize("state", ["PENDING", "GENERATING"])
 def test_only_finished_sets_are_rejected(recipe, reviewer, state):
     claim = {"claim_token": "0" * 32, "claimed_until": timezone.now()} if state == "GENERATING" else {}
     row = CandidateSetFactory(recipe=recipe, state=state, ready_at=None, **claim)
-    with pytest.raises(NotReviewable):
+    with pytest.raises(SetNotFinished, match="Wait until it is ready"):
         reject(row, reviewer)
     assert CandidateSet.objects.count() == 1
 
 
+def test_a_set_that_was_rejected_before_names_the_one_in_its_place(made, reviewer):
+    successor = reject(made, reviewer)
+    with pytest.raises(RejectedBefore, match=f"was rejected before. Work on candidate set {successor.pk}") as refused:
+        reject(made, reviewer)
+    assert refused.value.extra == {"successor": successor.pk}
+    assert (refused.value.code, isinstance(refused.value, NotReviewable)) == ("rejected_before", True)
+
+
 def test_a_live_set_is_never_rejected_by_hand(recipe, reviewer):
-    with pytest.raises(NotReviewable):
+    with pytest.raises(SetIsLive):
         reject(CandidateSetFactory(recipe=recipe, is_live=True), reviewer)
 
 
@@ -128,6 +140,23 @@ def test_candidates_written_by_hand_meet_the_same_rules(made, reviewer, texts, c
     made.refresh_from_db()
     assert made.state == "READY"
     assert CandidateSet.objects.count() == 1
+
+
+def test_every_fault_of_every_candidate_is_told_at_once(recipe):
+    texts = [BY_HAND[0], "As an AI language model, I will not say.", "", "Too short."]
+    with pytest.raises(CandidatesRefused) as refused:
+        examine_curated(texts, recipe=recipe, language="en")
+    faults = [(fault.slot, fault.code) for fault in refused.value.faults]
+    assert [fault for fault in faults if fault[0] == 2] == [(2, "empty_answer")], "an empty text is not blamed for being short too"
+    assert {(1, "self_naming"), (1, "too_short"), (3, "too_short")} <= set(faults)
+    assert refused.value.code == faults[0][1]
+    assert "Candidate 4: 2 words; at least 10 wanted." in str(refused.value)
+
+
+def test_faults_of_the_whole_set_are_told_beside_those_of_its_candidates(recipe):
+    with pytest.raises(CandidatesRefused) as refused:
+        examine_curated([*BY_HAND[:3], "Too short."], recipe=recipe, language="en")
+    assert {(fault.slot, fault.code) for fault in refused.value.faults} == {(None, "length_ratio"), (3, "too_short")}
 
 
 def test_imported_candidates_replace_a_set_once(made, recipe, reviewer):

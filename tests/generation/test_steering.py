@@ -1,5 +1,6 @@
 """Pause, resume, cancel and the dry run of a pre-generation."""
 
+import re
 from datetime import timedelta
 from decimal import Decimal
 
@@ -8,6 +9,7 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from apps.generation.models import CandidateSet, GenerationAttempt, GenerationPolicy, ModelSpec
+from apps.generation.selectors import NEVER, generation_progress
 from apps.generation.services import (
     Outcome,
     cancel_generation,
@@ -95,25 +97,83 @@ def test_the_command_pauses_resumes_and_cancels(study, prompt, enqueued, capsys)
     assert not GenerationPolicy.objects.get().is_paused
     assert "2 of 2" in capsys.readouterr().out
     call_command("pregenerate", study.slug, "--cancel")
-    assert "2 waiting candidate sets cancelled" in capsys.readouterr().out
+    assert "2 candidate sets cancelled" in capsys.readouterr().out
 
 
 def test_sets_that_wait_for_money_end_the_command_with_the_reason(offline_endpoint, study, sets, enqueued):
     GenerationPolicy.objects.create(study=study, budget=Decimal("0.000001"))
     for row in sets:
         assert run(row) == Outcome.WAITING
-    with pytest.raises(CommandError, match=r"2 × budget_exhausted.*Raise the budget"):
+    with pytest.raises(CommandError, match=r"2 candidate sets without budget.*Raise the budget") as error:
         call_command("pregenerate", study.slug)
+    assert "failed" not in str(error.value)
+
+
+def test_sets_that_wait_for_money_are_not_done_in_the_progress(offline_endpoint, study, sets, enqueued, capsys):
+    assert run(sets[0]) == Outcome.READY
+    GenerationPolicy.objects.update(budget=Decimal("0.000001"))
+    assert run(sets[1]) == Outcome.WAITING
+    with pytest.raises(CommandError, match="1 candidate set without budget"):
+        call_command("pregenerate", study.slug)
+    said = capsys.readouterr()
+    assert re.findall(r"(\d)/2 ", said.err)[-1] == "1"
+    assert "1 without" in said.err  # the line ends where the terminal does
+    assert "1 of 2 candidate sets ready" in said.out
+    progress = generation_progress(study)
+    assert (progress.ready, progress.pending, progress.without_budget, progress.total) == (1, 0, 1, 2)
+    assert not progress.is_finished
+
+
+def test_failed_held_and_unpaid_sets_are_told_apart(study, sets, enqueued):
+    PromptFactory(study=study)
+    request_sets_for_study(study=study)
+    ids = list(CandidateSet.objects.order_by("pk").values_list("pk", flat=True))
+    states = [("FAILED", "endpoint_timeout"), ("HELD", "diversity"), ("PENDING", "budget_exhausted"), ("READY", "")]
+    for pk, (state, code) in zip(ids, states, strict=True):
+        CandidateSet.objects.filter(pk=pk).update(state=state, error_code=code, ready_at=timezone.now(), retry_at=NEVER)
+    with pytest.raises(CommandError) as error:
+        call_command("pregenerate", study.slug)
+    unpaid, held, failed = str(error.value).split("\n")
+    assert unpaid.startswith("1 candidate set without budget")
+    assert held.startswith("1 candidate set held below the diversity floor. Accept")
+    assert failed.startswith("1 candidate set failed: 1 × endpoint_timeout.")
 
 
 def test_a_dry_run_makes_nothing_and_names_its_rule(offline_endpoint, study, prompt, capsys):
     GenerationPolicy.objects.create(study=study, budget=Decimal("0.001"))
     call_command("pregenerate", study.slug, "--dry-run")
     said = capsys.readouterr().out
-    assert "2 candidate sets to make with 4 calls" in said
+    assert "2 candidate sets to make with 4 calls." in said
+    assert re.search(r"cost 0\.0\d{3,} \(at most 0\.0\d{3,}\)", said)
+    assert "Budget of the study: 0.0010 of 0.0010 left" in said
     assert "is NOT enough" in said
     assert "Rule:" in said
     assert (CandidateSet.objects.count(), offline_endpoint.calls) == (0, 0)
+
+
+def test_a_dry_run_tells_of_a_pause(study, prompt, capsys):
+    pause_generation(study=study)
+    call_command("pregenerate", study.slug, "--dry-run")
+    said = capsys.readouterr().out
+    assert f"{study.slug} is paused: nothing is begun before `pregenerate {study.slug} --resume`." in said
+    assert "2 candidate sets to make" in said
+
+
+def test_a_dry_run_with_nothing_left_says_so_instead_of_an_empty_list(study, sets, capsys):
+    CandidateSet.objects.update(state=STATE.READY, ready_at=timezone.now())
+    call_command("pregenerate", study.slug, "--dry-run")
+    said = capsys.readouterr().out
+    assert said == "No candidate set is left to make: 2 ready, 0 held below the diversity floor, 0 failed.\n"
+    CandidateSet.objects.filter(pk=sets[0].pk).update(state=STATE.FAILED)
+    call_command("pregenerate", study.slug, "--dry-run")
+    assert "`pregenerate" in capsys.readouterr().out
+
+
+def test_a_dry_run_of_one_set_has_no_plural(study, recipe, prompt, capsys):
+    study.locales.filter(language="fr").delete()
+    recipe.parts.filter(method="negatively_correlated").delete()
+    call_command("pregenerate", study.slug, "--dry-run")
+    assert "1 candidate set to make with 1 call.\n" in capsys.readouterr().out
 
 
 def test_an_estimate_learns_from_the_calls_so_far(offline_endpoint, study, recipe, sets):

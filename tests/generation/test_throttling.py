@@ -128,7 +128,8 @@ def test_r10_no_more_calls_at_once_than_places_over_all_workers(offline_endpoint
 
         GenerationPolicy.objects.create(study=study)
         monkeypatch.setattr(spending, "lock_purses", unlocked)
-    ModelSpec.objects.update(concurrency=4)
+    # A call that timed out on a loaded machine would free its place while the server is still at it.
+    ModelSpec.objects.update(concurrency=4, timeout_seconds=60)
     offline_endpoint.set(delay_seconds=0.3)
     sets = [request_candidate_set(recipe=recipe, language="en", text=f"Question number {number}?") for number in range(16)]
     barrier = threading.Barrier(len(sets))

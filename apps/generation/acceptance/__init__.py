@@ -5,15 +5,17 @@ findings with figures. Nothing here touches the database or the network.
 """
 
 from apps.generation.acceptance.answers import examine_answers
-from apps.generation.acceptance.cleaning import MAX_CHARACTERS, check_answers, clean_answer
-from apps.generation.acceptance.findings import AnswerRefused, Finding, SetReport
+from apps.generation.acceptance.cleaning import MAX_CHARACTERS, answer_faults, check_answers, clean_answer
+from apps.generation.acceptance.findings import AnswerRefused, Fault, Finding, SetReport
 from apps.generation.acceptance.sets import examine_set
 
 __all__ = [
     "MAX_CHARACTERS",
     "AnswerRefused",
+    "Fault",
     "Finding",
     "SetReport",
+    "answer_faults",
     "check_answers",
     "clean_answer",
     "examine_answers",

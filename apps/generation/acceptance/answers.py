@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from apps.core.text import count_words
+from apps.core.text import count_words, counted
 from apps.generation.acceptance.findings import Finding
 from apps.generation.acceptance.language import read_language
 from apps.generation.acceptance.wording import ADDRESSES_ANNOTATOR, LEFTOVER, REFUSAL, SELF_NAMING, is_json, plain
@@ -47,8 +47,8 @@ def _examine(answer: str, slot: int, language: str, policy: GenerationPolicy) ->
     variety = _variety(answer)
     yield _finding("repetition", slot, variety, variety >= MINIMUM_VARIETY, "The answer repeats itself over and over.")
     words = count_words(answer)
-    yield _finding("too_short", slot, words, words >= policy.min_words, f"{words} words, at least {policy.min_words} are wanted.")
-    yield _finding("too_long", slot, words, words <= policy.max_words, f"{words} words, at most {policy.max_words} are wanted.")
+    yield _finding("too_short", slot, words, words >= policy.min_words, f"{counted(words, 'word')}; at least {policy.min_words} wanted.")
+    yield _finding("too_long", slot, words, words <= policy.max_words, f"{counted(words, 'word')}; at most {policy.max_words} wanted.")
 
 
 def _finding(name: str, slot: int, figure: float | None, passed: bool, problem: str) -> Finding:

@@ -1,9 +1,10 @@
 """Cleaning an answer of what is not part of it, and the checks that need no policy."""
 
 import re
+from collections.abc import Iterator
 
-from apps.core.text import clean_text, count_words, fingerprint
-from apps.generation.acceptance.findings import AnswerRefused
+from apps.core.text import clean_text, count_words, counted, fingerprint
+from apps.generation.acceptance.findings import AnswerRefused, Fault
 
 MAX_CHARACTERS = 8000
 # Layers of wrapping (a label, a number, a fence) that may lie around an answer.
@@ -93,15 +94,22 @@ def _trimmed(text: str) -> str:
 
 
 def check_answers(answers: list[str], *, count: int) -> None:
-    """Refuse answers that are not exactly `count` distinct texts of sane length. Raises `AnswerRefused`."""
+    """Refuse answers that are not exactly `count` distinct texts of sane length. Raises `AnswerRefused` for the first fault."""
+    fault = next(answer_faults(answers, count=count), None)
+    if fault is not None:
+        raise AnswerRefused(fault.code, fault.words if fault.slot is None else f"Answer {fault.slot + 1} of {count}: {fault.words}")
+
+
+def answer_faults(answers: list[str], *, count: int) -> Iterator[Fault]:
+    """Everything that `check_answers` refuses them for."""
     if len(answers) != count:
-        raise AnswerRefused("wrong_count", f"The model gave {len(answers)} answers instead of {count}.")
-    for number, answer in enumerate(answers, start=1):
+        yield Fault(None, "wrong_count", f"{counted(len(answers), 'answer')} instead of {count}.")
+    for slot, answer in enumerate(answers):
         if len(answer) > MAX_CHARACTERS:
-            raise AnswerRefused("answer_too_long", f"Answer {number} of {count} is longer than {MAX_CHARACTERS} characters.")
+            yield Fault(slot, "answer_too_long", f"It is longer than {MAX_CHARACTERS} characters.")
         if count_words(answer) == 0:
-            raise AnswerRefused("empty_answer", f"Answer {number} of {count} is empty.")
+            yield Fault(slot, "empty_answer", "It is empty.")
         if "[[answer" in answer.casefold() or "[[/answer" in answer.casefold():
-            raise AnswerRefused("marker_in_answer", f"Answer {number} of {count} holds the marker that separates answers.")
-    if len({fingerprint(answer) for answer in answers}) < count:
-        raise AnswerRefused("duplicate_answers", "Two answers are the same text.")
+            yield Fault(slot, "marker_in_answer", "It holds the marker that separates answers.")
+    if len({fingerprint(answer) for answer in answers}) < len(answers):
+        yield Fault(None, "duplicate_answers", "Two answers are the same text.")

@@ -17,6 +17,15 @@ class AnswerRefused(DomainError):
 
 
 @dataclass(frozen=True)
+class Fault:
+    """One reason to refuse answers: about one of them (`slot`: its index) or all of them together (None)."""
+
+    slot: int | None
+    code: str
+    words: str
+
+
+@dataclass(frozen=True)
 class Finding:
     """One check of one answer (`slot`: its index among those given) or of the whole set (`slot` None), with its figure.
 

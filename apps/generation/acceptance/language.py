@@ -4,6 +4,7 @@ Refuses only when sure: a wrong refusal costs a call, and hides whom a model ser
 """
 
 import re
+import threading
 import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
@@ -100,6 +101,7 @@ _ROMANISED_HINDI = frozenset(
 )
 _HINDI_SHARE = 0.08
 _WORD = re.compile(r"[^\W\d_]+")
+_loading = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -149,8 +151,19 @@ def _is_romanised_hindi(text: str) -> bool:
     return bool(words) and sum(word in _ROMANISED_HINDI for word in words) / len(words) >= _HINDI_SHARE
 
 
-@lru_cache(maxsize=1)
+def load_identifier() -> None:
+    """Load the language model before the first answer needs it."""
+    _identifier()
+
+
 def _identifier() -> Any:
+    """The process's model. One thread loads it: all threads of a fresh worker get their first answers at once."""
+    with _loading:
+        return _load()
+
+
+@lru_cache(maxsize=1)
+def _load() -> Any:
     from py3langid.langid import MODEL_FILE, LanguageIdentifier  # a model of 5 MB: loaded with the first answer, not at start-up
 
     identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

@@ -1,13 +1,17 @@
 """How candidates are made: models, instruction templates, and recipes that combine them."""
 
 from typing import Any
+from urllib.parse import urlsplit
 
+from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.core.validators import MinValueValidator, RegexValidator, URLValidator
+from django.core.validators import MinValueValidator, RegexValidator
 from django.db import models
 
 from apps.core.text import text_hash
 from apps.studies.models import Study
+
+_PORTS = {"http": "80", "https": "443"}
 
 
 class KeepsItsCounters(models.Model):
@@ -37,7 +41,8 @@ class ModelSpec(KeepsItsCounters):
     base_url = models.CharField(
         max_length=300,
         blank=True,
-        validators=[URLValidator(schemes=["http", "https"])],
+        # Django's own check refuses a name without a dot, which a compose service has. `clean` looks closer.
+        validators=[RegexValidator(r"(?i)^https?://[^\s/?#]+([/?#]\S*)?$")],
         help_text="For example https://host/v1. Empty: the bundled offline endpoint.",
     )
     model = models.CharField(max_length=120, help_text="Model name as the endpoint knows it.")
@@ -88,6 +93,13 @@ class ModelSpec(KeepsItsCounters):
 
     def __str__(self) -> str:
         return f"{self.key} ({self.model})"
+
+    @property
+    def address(self) -> str:
+        """Where calls go, for people to read: scheme, host and port, and nothing else of the URL."""
+        parts = urlsplit(self.base_url or settings.OFFLINE_ENDPOINT_URL)
+        host = parts.netloc.rpartition("@")[2]
+        return f"{parts.scheme}://{host}" if ":" in host.rpartition("]")[2] else f"{parts.scheme}://{host}:{_PORTS.get(parts.scheme, '')}"
 
     def clean(self) -> None:
         """Refuse an address that is never called. What a name stands for is vetted again at each call."""

@@ -21,6 +21,8 @@ MODERATION_KEYS = ('"allowed"', '"category"')
 REFUSED_WORD = "grizzlebark"
 MODEL = "polyphony-offline"
 UNLABELLED_MODEL = f"{MODEL}-unlabelled"
+# The seed of a call is a multiple of this plus the number of the draw within its set, so that no two draws of a set get the same text.
+DRAWS = 1000
 _DEVANAGARI = re.compile("[\u0900-\u097f]")
 # The C loader reads the banks in a tenth of the time; not every build of PyYAML has it.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -79,19 +81,21 @@ class Banks:
         """The answers to the last of the user's `messages`: a list where the instruction asks for marked ones, else one text.
 
         A known prompt that opens a conversation gets its bank; anything else gets replies marked as offline ones, which
-        `seed` and the message vary. A list is shorter than asked where there is not enough to say.
+        `seed` and the message vary. A list is shorter than asked where there is not enough to say. One text is the one that the last
+        digits of `seed` number: 0 is the balanced answer, the others follow; a number beyond them gets the balanced one.
         """
         last = messages[-1] if messages else ""
         language, known = self._known.get(fingerprint(last), ("", None)) if len(messages) == 1 else ("", None)
         replies = self._replies[language or self._language_of(system or last)]
-        turn = int.from_bytes(hashlib.sha256(f"{seed}:{last}".encode()).digest()[:4], "big")
         if MARKER not in system:
-            pool = known.default if known else replies.default
-            return pool[turn % len(pool)]
+            # The message alone turns the pool, so that the draws for one set come from the same order.
+            pool = known.default + known.negatively_correlated[::-1] if known else _from(replies.default, _number(last))
+            pool += replies.negatively_correlated
+            draw = seed % DRAWS
+            return pool[draw] if draw < len(pool) else pool[0]
         wanted = re.search(r"\d+", system)
         count = int(wanted.group()) if wanted else 3
-        offset = turn % len(replies.negatively_correlated)
-        varied = replies.negatively_correlated[offset:] + replies.negatively_correlated[:offset]
+        varied = _from(replies.negatively_correlated, _number(f"{seed}:{last}"))
         return list(((known.negatively_correlated if known else ()) + varied)[:count])
 
     def _language_of(self, text: str) -> str:
@@ -99,6 +103,16 @@ class Banks:
             return "hi"
         latin = tuple(sorted(self._replies.keys() - {"hi"}))
         return latin[0] if len(latin) == 1 else _classify(text, latin)
+
+
+def _number(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+
+
+def _from(texts: tuple[str, ...], number: int) -> tuple[str, ...]:
+    """All of `texts`, turned so that the one at `number` comes first."""
+    start = number % len(texts)
+    return texts[start:] + texts[:start]
 
 
 def _field(question: str, name: str) -> str:

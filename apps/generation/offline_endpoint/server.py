@@ -176,7 +176,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         system = "\n".join(message["content"] for message in messages if message.get("role") == "system")
         asked = [message["content"] for message in messages if message.get("role") == "user"]
-        seed = body.get("seed")
+        # Without a seed, or at temperature 0, a request always gets the same answer.
+        seed = body.get("seed") if body.get("temperature") != 0 else 0
         judged = self.server.banks.judge(system=system, messages=asked)
         model = str(body.get("model") or MODEL) if judged is None else judged[1]
         answer = judged[0] if judged else self.server.banks.answer(system=system, messages=asked, seed=seed if isinstance(seed, int) else 0)

@@ -7,14 +7,18 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.db import DatabaseError, connection, transaction
-from django.db.models import DateTimeField, F, QuerySet, Value
+from django.db.models import DateTimeField, F, Q, QuerySet, Value, prefetch_related_objects
 from django.db.models.functions import Greatest
 from django.utils import timezone
 
 from apps.core.errors import DomainError
-from apps.generation.models import CandidateSet, GenerationAttempt, GenerationPolicy
+from apps.generation.methods import METHODS
+from apps.generation.methods.base import OnePerVariant
+from apps.generation.models import CandidateSet, GenerationAttempt, GenerationPolicy, Recipe
+from apps.generation.services.requesting import CANCELLED
 
 MAX_FAILURES = 4
 # A dead worker's sets are free after the lease; the sweep, each 10 s, finds them. Two beats in a row may get lost.
@@ -38,7 +42,11 @@ class Claim:
     def __init__(self, candidate_set: CandidateSet, token: uuid.UUID, now: datetime) -> None:
         self.candidate_set = candidate_set
         self.token = token
-        self.parts = list(candidate_set.recipe.parts.select_related("recipe", "model_spec", "template").prefetch_related("variants"))
+        self.parts = list(candidate_set.recipe.parts.select_related("model_spec", "template"))
+        by_variant = [part for part in self.parts if isinstance(METHODS[part.method], OnePerVariant)]
+        prefetch_related_objects(by_variant, "variants__model_spec", "variants__template")
+        study = candidate_set.recipe.study
+        self.policy: GenerationPolicy = getattr(study, "generation_policy", None) or GenerationPolicy(study=study)
         self.covered: dict[int, dict[int, GenerationAttempt]] | None = None
         self.ends = time.monotonic() + MARGIN_SECONDS
         self._now = now
@@ -54,9 +62,13 @@ class Claim:
     def holds(self, candidate_set: CandidateSet) -> bool:
         return candidate_set.state == CandidateSet.State.GENERATING and candidate_set.claim_token == self.token
 
+    def lock_row(self) -> CandidateSet:
+        """The locked row, within a transaction, with the columns that `holds` reads; others are fetched when asked for."""
+        return CandidateSet.objects.select_for_update().only("state", "claim_token").get(pk=self.candidate_set.pk)
+
     def lock(self) -> CandidateSet:
-        """The locked row, within a transaction. Raises `ClaimLost` unless this claim still holds."""
-        row = CandidateSet.objects.select_for_update().get(pk=self.candidate_set.pk)
+        """As `lock_row`. Raises `ClaimLost` unless this claim still holds."""
+        row = self.lock_row()
         if not self.holds(row):
             raise ClaimLost(f"{row} was taken over")
         return row
@@ -64,24 +76,36 @@ class Claim:
 
 def claim_set(pk: int, token: uuid.UUID, now: datetime) -> Claim | None:
     """Take a set that is due, by one conditional UPDATE; None if it is not due, not there to be taken, or its study rests."""
-    candidate_set = CandidateSet.objects.select_related("recipe__study").get(pk=pk)
-    if not candidate_set.is_live and GenerationPolicy.objects.filter(study=candidate_set.recipe.study_id, is_paused=True).exists():
-        return None
+    due = CandidateSet.objects.due(now).filter(pk=pk).exclude(_resting())
     fields = {"state": CandidateSet.State.GENERATING, "claim_token": token, "claimed_until": now + LEASE, "retry_at": None}
-    due = CandidateSet.objects.due(now).filter(pk=pk)
+    if not due.filter(state=CandidateSet.State.PENDING).update(**fields) and not _take_over(due, fields, pk, now):
+        return None
+    return Claim(CandidateSet.objects.select_related("recipe__study__generation_policy").get(pk=pk), token, now)
+
+
+def suspects_that_wait(now: datetime) -> list[int]:
+    """Sets one death short of their last try, but for the one that has waited longest; that one too while another is being tried."""
+    dead = CandidateSet.objects.filter(state=CandidateSet.State.GENERATING, claimed_until__lt=now, failures=MAX_FAILURES - 2)
+    trying = CandidateSet.objects.filter(state=CandidateSet.State.GENERATING, claimed_until__gte=now, failures=MAX_FAILURES - 1)
+    waiting = list(dead.exclude(_resting()).order_by("claimed_until", "pk").values_list("pk", flat=True))
+    return waiting if trying.exists() else waiting[1:]
+
+
+def _resting() -> Q:
+    """Pre-generation of studies whose generation is paused."""
+    return Q(is_live=False, recipe__in=Recipe.objects.filter(study__generation_policy__is_paused=True))
+
+
+def _take_over(due: QuerySet[CandidateSet], fields: dict[str, Any], pk: int, now: datetime) -> bool:
+    """Take a set whose worker died, which counts as a failure, and close the calls that it left; give it up after too many."""
     with transaction.atomic():
-        taken_over = due.filter(state=CandidateSet.State.GENERATING).update(**fields, failures=F("failures") + 1)
-        if not taken_over and not due.filter(state=CandidateSet.State.PENDING).update(**fields):
-            return None
-        if taken_over:
-            close_calls(candidate_set.attempts.all(), "worker_lost", now=now)
-        candidate_set.refresh_from_db(fields=["state", "failures", "error_code", "regenerations", "claim_token", "messages"])
-        if taken_over and candidate_set.failures >= MAX_FAILURES:
-            CandidateSet.objects.filter(pk=pk).update(
-                state=CandidateSet.State.FAILED, error_code="worker_lost", claim_token=None, claimed_until=None
-            )
-            return None
-    return Claim(candidate_set, token, now)
+        # Not the sweep alone keeps suspects apart: messages that waited while no worker ran come all at once.
+        dead = due.filter(state=CandidateSet.State.GENERATING).exclude(pk__in=suspects_that_wait(now))
+        if not dead.update(**fields, failures=F("failures") + 1):
+            return False
+        close_calls(GenerationAttempt.objects.filter(candidate_set=pk), "worker_lost", now=now)
+        lost = CandidateSet.objects.filter(Q(failures__gte=MAX_FAILURES) | Q(error_code=CANCELLED), pk=pk)
+        return not lost.update(state=CandidateSet.State.FAILED, error_code="worker_lost", claim_token=None, claimed_until=None)
 
 
 def close_calls(attempts: QuerySet[GenerationAttempt], code: str, *, now: datetime) -> None:

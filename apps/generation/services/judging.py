@@ -11,23 +11,30 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from apps.core.errors import DomainError
-from apps.generation.client import Completion, complete
+from apps.generation.client import Completion, EndpointError, complete
 from apps.generation.judging import RESPONSE_FORMAT, RUBRIC_KEY, judge_messages, parse_scores
 from apps.generation.models import Candidate, CandidateSet, InstructionTemplate, ModelSpec, ValueScore
 from apps.generation.policies import policy_of
 from apps.generation.services.side_calls import Hold, hold_side_call, settle_side_call
 from apps.generation.services.spending import BudgetExhausted, BudgetInUse, most_input_tokens
-from apps.generation.services.throttling import EndpointPaused
+from apps.generation.services.throttling import BREAKER_FAILURES, after_call
 from apps.studies.models import Study
 
 MAX_TRIES = 3
-LONGEST_REST_SECONDS = 700.0
+# Pauses in a row, without an answer between them, after which a run gives up: with pauses of 30, 60 and 120 s, 3.5 minutes.
+MOST_RESTS = 3
 
 
 class NoJudge(DomainError):
     """The study names no judge, or its rubric is missing."""
 
     code = "no_judge"
+
+
+class JudgeUnreachable(DomainError):
+    """The judge's endpoint went on failing after `MOST_RESTS` pauses."""
+
+    code = "judge_unreachable"
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,14 @@ class Judged:
 
     candidate_id: int
     error: DomainError | None = None
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """A call failed for the `reason` in words and is made again: at once, or `until` then judging rests (told each second)."""
+
+    reason: str
+    until: datetime | None = None
 
 
 @dataclass
@@ -77,50 +92,52 @@ def unjudged_candidates(study: Study, judge: Judge) -> QuerySet[Candidate]:
     )
 
 
-def judge_candidates(*, study: Study, judge: Judge) -> Iterator[Judged]:
-    """Score what is not scored yet, `judge.model_spec.concurrency` calls at a time; yields each candidate as it is done with.
+def judge_candidates(*, study: Study, judge: Judge) -> Iterator[Judged | Trouble]:
+    """Score what is not scored yet, `judge.model_spec.concurrency` calls at a time; yields each candidate as it is done with, and what
+    goes wrong meanwhile.
 
     Threads make the calls; this thread holds and settles the money and stores each score at once, so that a run that is cut off loses at
-    most its calls in flight (which stay charged at their maximum). Retry-After, the circuit breaker and the endpoint's limits per
-    minute are respected. Raises `NoJudge` where the rubric lacks a language, `BudgetExhausted` and `BudgetInUse` after the calls in
-    flight are stored.
+    most its calls in flight (which stay charged at their maximum). Retry-After and the endpoint's limits per minute are respected; a
+    circuit breaker works as that of the workers does, for this run alone. After the calls in flight are stored, raises `NoJudge` where the
+    rubric lacks a language, `BudgetExhausted`, `BudgetInUse`, `JudgeUnreachable`, and an `EndpointError` that no further call would mend.
     """
     _check_rubric(study, judge)
     todo = deque((pk, 1) for pk in unjudged_candidates(study, judge).values_list("pk", flat=True).iterator())
-    pace = _Pace(judge.model_spec)
+    pace, breaker = _Pace(judge.model_spec), _Breaker()
     running: dict[Future[Completion], _Task] = {}
     stop: DomainError | None = None
     with ThreadPoolExecutor(max_workers=judge.model_spec.concurrency) as pool:
-        while todo or running:
-            while todo and stop is None and len(running) < judge.model_spec.concurrency:
+        while (todo and stop is None) or running:
+            if breaker.is_open and not running:
+                if breaker.rests == MOST_RESTS:
+                    raise JudgeUnreachable(f"The judge gave no answer after {MOST_RESTS} pauses. {breaker.reason}")
+                yield from breaker.rest()
+            places = 1 if breaker.is_suspicious else judge.model_spec.concurrency
+            while todo and stop is None and not breaker.is_open and len(running) < places:
                 pk, tries = todo.popleft()
                 candidate = Candidate.objects.select_related("candidate_set").get(pk=pk)
                 try:
                     task = _begin(study, judge, candidate, tries, pace)
-                except (EndpointPaused, BudgetExhausted, BudgetInUse) as error:
-                    todo.appendleft((pk, tries))
-                    if running:
-                        # Calls in flight may end the pause and give back what they hold too much.
-                        break
-                    if isinstance(error, EndpointPaused):
-                        _rest_until(error.until)
-                        continue
-                    stop = error
-                    break
                 except DomainError as error:
-                    stop = error
+                    todo.appendleft((pk, tries))
+                    # Calls in flight may give back what they hold too much.
+                    if not (running and isinstance(error, BudgetExhausted | BudgetInUse)):
+                        stop = error
                     break
                 running[pool.submit(_ask, judge, candidate)] = task
-            if not running:
-                break
             finished, _waiting = wait(running, return_when=FIRST_COMPLETED)
             for future in finished:
                 task = running.pop(future)
                 failure = _end(judge, task, future)
-                if failure is None or task.tries >= MAX_TRIES:
+                breaker.note(failure)
+                if isinstance(failure, EndpointError) and failure.needs_mending:
+                    stop = failure
+                elif failure is None or (task.tries >= MAX_TRIES and not breaker.is_open):
                     yield Judged(task.candidate.pk, failure)
                 else:
-                    todo.append((task.candidate.pk, task.tries + 1))
+                    # What fails while the endpoint is away says nothing about this candidate.
+                    todo.append((task.candidate.pk, task.tries + (not breaker.is_open)))
+                    yield Trouble(str(failure))
     if stop is not None:
         raise stop
 
@@ -188,8 +205,37 @@ def _end(judge: Judge, task: _Task, future: "Future[Completion]") -> DomainError
     return None
 
 
-def _rest_until(until: datetime) -> None:
-    time.sleep(min(max(0.0, (until - timezone.now()).total_seconds()), LONGEST_REST_SECONDS))
+class _Breaker:
+    """The circuit breaker of one run. Not the one in the model spec's row: live turns may ask the same endpoint."""
+
+    def __init__(self) -> None:
+        self.reason = ""
+        self.rests = 0
+        self._failures = 0
+        self._until: datetime | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self._until is not None and self._until > timezone.now()
+
+    @property
+    def is_suspicious(self) -> bool:
+        """Whether one call has to go well before others follow."""
+        return self._failures >= BREAKER_FAILURES
+
+    def note(self, error: DomainError | None) -> None:
+        self._failures, self._until = after_call(self._failures, self._until, error, now=timezone.now())
+        if error is None:
+            self.rests = 0
+        else:
+            self.reason = str(error)
+
+    def rest(self) -> Iterator[Trouble]:
+        """Sleep until the pause is over, telling so each second."""
+        self.rests += 1
+        while self._until is not None and (left := (self._until - timezone.now()).total_seconds()) > 0:
+            yield Trouble(self.reason, self._until)
+            time.sleep(min(left, 1.0))
 
 
 class _Pace:

@@ -19,13 +19,13 @@ from apps.generation import moderation
 from apps.generation.acceptance import AnswerRefused, Finding, SetReport, examine_answers, examine_set
 from apps.generation.client import Completion, EndpointError, complete
 from apps.generation.methods import METHODS
-from apps.generation.methods.base import Call, InstructionMissing, RecipeIncomplete, fit_context
+from apps.generation.methods.base import Call, InstructionMissing, OneByOne, RecipeIncomplete, fit_context
 from apps.generation.models import Candidate, CandidateSet, GenerationAttempt, GenerationPolicy, ModelSpec, RecipePart, Verdict
-from apps.generation.policies import policy_of
+from apps.generation.offline_endpoint.banks import DRAWS
 from apps.generation.selectors import BUDGET_EXHAUSTED, NEVER
 from apps.generation.services import spending, throttling
 from apps.generation.services.claiming import MAX_FAILURES, Claim, ClaimLost, claim_set, close_calls, heartbeat
-from apps.generation.services.requesting import number_from
+from apps.generation.services.requesting import CANCELLED, number_from
 from apps.generation.services.spending import BudgetExhausted, BudgetInUse
 from apps.generation.services.throttling import EndpointPaused, MustWait
 
@@ -93,7 +93,7 @@ def generate_set(*, candidate_set_id: int, now: datetime, claim_token: uuid.UUID
         return Outcome.NOT_CLAIMED
     with heartbeat.keeping(claim):
         try:
-            return _make(claim, policy_of(claim.candidate_set.recipe.study))
+            return _make(claim, claim.policy)
         except ClaimLost:
             return Outcome.NOT_CLAIMED
 
@@ -218,25 +218,36 @@ def _covered(claim: Claim, part: RecipePart) -> dict[int, GenerationAttempt]:
 def _begin_attempt(claim: Claim, part: RecipePart, call: Call, parameters: dict[str, object], reserved: Decimal) -> GenerationAttempt:
     """A stored attempt with a place at the endpoint and its highest cost held. Raises `MustWait`, `BudgetExhausted`, `ClaimLost`."""
     gives_up = time.monotonic() + PATIENCE_SECONDS
+    is_live, tokens, waited = claim.candidate_set.is_live, int(str(parameters["most_tokens"])), False
     while True:
         claim.expects_call(call.model_spec.timeout_seconds)
         try:
+            if waited:  # A look first, so that those who wait do not keep the others from the locks.
+                throttling.check_place(ModelSpec.objects.get(pk=call.model_spec.pk), is_live=is_live, tokens=tokens, now=claim.now())
             return _store_attempt(claim, part, call, parameters, reserved)
         except MustWait as wait:
+            waited = True
             seconds = (wait.until - claim.now()).total_seconds()
             if seconds > gives_up - time.monotonic():
                 raise
             throttling.wait_for_place(max(0.05, seconds))
 
 
+def _call_seed(claim: Claim, part: RecipePart, place: object, number: int) -> int:
+    """Below 2**31. Its last digits number the independent draws of the set, by which the offline endpoint keeps them apart."""
+    earlier = sum(one.count for one in claim.parts if one.order < part.order and isinstance(METHODS[one.method], OneByOne))
+    return number_from(claim.candidate_set.seed, part.order, number) % 2_000_000 * DRAWS + earlier + int(str(place))
+
+
 def _store_attempt(claim: Claim, part: RecipePart, call: Call, parameters: dict[str, object], reserved: Decimal) -> GenerationAttempt:
     """One short transaction: the set's row, the policy, the model spec, the attempt, in this order of locks."""
     with transaction.atomic():
-        candidate_set = claim.lock()
-        earlier = candidate_set.attempts.filter(recipe_part=part).order_by("-number").first()
-        number = earlier.number + 1 if earlier else 1
+        claim.lock()
+        candidate_set = claim.candidate_set
+        numbers = GenerationAttempt.objects.filter(candidate_set=candidate_set, recipe_part=part).order_by("-number")
+        number = (numbers.values_list("number", flat=True).first() or 0) + 1
         now = claim.now()
-        policy, model_spec = spending.lock_purses(claim.candidate_set.recipe.study_id, call.model_spec.pk)
+        policy, model_spec = spending.lock_purses(candidate_set.recipe.study_id, call.model_spec.pk)
         throttling.check_place(model_spec, is_live=candidate_set.is_live, tokens=int(str(parameters["most_tokens"])), now=now)
         try:
             spending.reserve(policy, model_spec, reserved)
@@ -248,16 +259,16 @@ def _store_attempt(claim: Claim, part: RecipePart, call: Call, parameters: dict[
             model_spec=call.model_spec,
             number=number,
             template_hash=call.template.hash_in(candidate_set.language),
-            parameters={**parameters, "seed": number_from(candidate_set.seed, part.order, number) % 2**31},
+            parameters={**parameters, "seed": _call_seed(claim, part, parameters["call"], number)},
             reserved=reserved,
             started_at=now,
         )
-        if claim.candidate_set.error_code == BUDGET_EXHAUSTED:
+        if candidate_set.error_code == BUDGET_EXHAUSTED:
             # There is money again: the others of the recipe that waited for it are due.
             CandidateSet.objects.filter(
                 recipe=candidate_set.recipe_id, state=CandidateSet.State.PENDING, error_code=BUDGET_EXHAUSTED, retry_at=NEVER
             ).update(error_code="", retry_at=now)
-            claim.candidate_set.error_code = ""
+            candidate_set.error_code = ""
         return attempt
 
 
@@ -274,32 +285,38 @@ def _end_attempt(
     figures are kept.
     """
     with transaction.atomic():
-        candidate_set = CandidateSet.objects.select_for_update().get(pk=claim.candidate_set.pk)
-        row = GenerationAttempt.objects.select_for_update().get(pk=attempt.pk)
-        now = claim.now()
-        cost = charged = row.reserved if row.state == _State.CALLING else row.cost
-        if row.state == _State.CALLING or completion is not None:
-            cost = row.cost = spending.cost_of(call.model_spec, row.reserved, completion=completion, error=error)
+        candidate_set = claim.lock_row()
         held = claim.holds(candidate_set)
+        # A sweep that took this worker for dead may have closed the call meanwhile.
+        stored = GenerationAttempt.objects.select_for_update().only("state", "cost").get(pk=attempt.pk)
+        calling = stored.state == _State.CALLING
+        cost = charged = attempt.reserved if calling else stored.cost
+        changes: dict[str, object] = {}
+        if calling or completion is not None:
+            cost = changes["cost"] = spending.cost_of(call.model_spec, attempt.reserved, completion=completion, error=error)
         if completion is not None:
-            row.model_answered, row.latency_ms = completion.model, round(completion.latency_seconds * 1000)
-            row.input_tokens, row.output_tokens = completion.input_tokens, completion.output_tokens
-            row.raw_output = completion.text if held else row.raw_output
+            changes |= {"model_answered": completion.model, "latency_ms": round(completion.latency_seconds * 1000)}
+            changes |= {"input_tokens": completion.input_tokens, "output_tokens": completion.output_tokens}
+            changes |= {"raw_output": completion.text} if held else {}
         outcome = error if held else ClaimLost("The set was taken over or erased while the call ran.")
-        if row.state == _State.CALLING:
-            row.state = _State.FAILED if outcome else _State.SUCCEEDED
-            row.error_code, row.error_detail = (outcome.code[:40], str(outcome)[:500]) if outcome else ("", "")
-            row.finished_at = max(now, row.started_at)
-        row.save()
+        if calling:
+            changes |= {"state": _State.FAILED if outcome else _State.SUCCEEDED, "finished_at": max(claim.now(), attempt.started_at)}
+            changes |= {"error_code": outcome.code[:40], "error_detail": str(outcome)[:500]} if outcome else {}
+        GenerationAttempt.objects.filter(pk=attempt.pk).update(**changes)
         if held:
-            Verdict.objects.bulk_create(_verdict(row.candidate_set_id, row.pk, finding) for finding in findings)
+            Verdict.objects.bulk_create(_verdict(candidate_set.pk, attempt.pk, finding) for finding in findings)
         # Last, because every worker waits for these rows.
-        policy, model_spec = spending.lock_purses(claim.candidate_set.recipe.study_id, call.model_spec.pk)
-        spending.change(policy, model_spec, cost - charged)
-        throttling.note_outcome(model_spec, error, now=now)
-    if held and row.state == _State.SUCCEEDED and claim.covered is not None:
-        row.model_spec = call.model_spec
-        claim.covered.setdefault(row.recipe_part_id, {})[row.parameters["call"]] = row
+        study_id = claim.candidate_set.recipe.study_id
+        if error is None:
+            spending.settle(study_id=study_id, model_spec_id=call.model_spec.pk, amount=cost - charged)
+        else:
+            policy, model_spec = spending.lock_purses(study_id, call.model_spec.pk)
+            spending.change(policy, model_spec, cost - charged)
+            throttling.note_outcome(model_spec, error, now=claim.now())
+    if claim.covered is not None and changes.get("state") == _State.SUCCEEDED:
+        for name, value in changes.items():
+            setattr(attempt, name, value)
+        claim.covered.setdefault(attempt.recipe_part_id, {})[attempt.parameters["call"]] = attempt
     throttling.tell_place_freed()
     if not held:
         raise ClaimLost(f"{candidate_set} was taken over")
@@ -409,7 +426,7 @@ def _begin_again(claim: Claim, error: TooAlike, policy: GenerationPolicy) -> boo
     """Plan the set anew, or hold it once it was made anew `max_regenerations` times. Raises `ClaimLost`."""
     with transaction.atomic():
         row = claim.lock()
-        again = row.regenerations < policy.max_regenerations
+        again = row.error_code != CANCELLED and row.regenerations < policy.max_regenerations
         if again:
             row.regenerations += 1
             _refuse_attempts(error)
@@ -430,9 +447,10 @@ def _record_failure(claim: Claim, code: str, *, retry_after: float | None = None
         now = claim.now()
         close_calls(row.attempts.all(), code, now=now)
         row.failures += 1
-        row.error_code = code[:40]
+        cancelled = row.error_code == CANCELLED
+        row.error_code = CANCELLED if cancelled else code[:40]
         row.claim_token, row.claimed_until = None, None
-        if final or row.failures >= MAX_FAILURES:
+        if final or cancelled or row.failures >= MAX_FAILURES:
             row.state, row.retry_at = CandidateSet.State.FAILED, None
         else:
             row.state, row.retry_at = CandidateSet.State.PENDING, now + max(_backoff(row), timedelta(seconds=retry_after or 0))
@@ -441,13 +459,17 @@ def _record_failure(claim: Claim, code: str, *, retry_after: float | None = None
 
 
 def _put_back(claim: Claim, code: str, *, retry_at: datetime) -> Outcome:
-    """PENDING again until `retry_at`, without counting a failure. Raises `ClaimLost`."""
+    """PENDING again until `retry_at`, without counting a failure; FAILED where it was cancelled. Raises `ClaimLost`."""
     with transaction.atomic():
         row = claim.lock()
-        row.state, row.error_code, row.retry_at = CandidateSet.State.PENDING, code, retry_at
+        cancelled = row.error_code == CANCELLED
+        if cancelled:
+            row.state = CandidateSet.State.FAILED
+        else:
+            row.state, row.error_code, row.retry_at = CandidateSet.State.PENDING, code, retry_at
         row.claim_token, row.claimed_until = None, None
         row.save(update_fields=["state", "error_code", "retry_at", "claim_token", "claimed_until"])
-    return Outcome.WAITING
+    return Outcome.FAILED if cancelled else Outcome.WAITING
 
 
 def _backoff(row: CandidateSet) -> timedelta:

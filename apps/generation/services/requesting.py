@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from django.db import IntegrityError, transaction
-from django.db.models import QuerySet
+from django.db.models import Case, F, QuerySet, Value, When
 from django.utils import timezone
 
 from apps.content.models import Prompt
@@ -141,12 +141,16 @@ def resume_generation(*, study: Study) -> int:
 
 
 def cancel_generation(*, study: Study) -> int:
-    """Give up the waiting pre-generated sets of `study` (FAILED, cancelled); how many. Sets being made are finished.
+    """Give up the pre-generated sets of `study` that are not made yet; how many.
 
+    Waiting ones are FAILED at once. Those being made end with their present try: it makes them, or they are FAILED and not tried again.
     `retry_failed_sets` brings them back with all that was paid for so far.
     """
-    waiting = CandidateSet.objects.filter(recipe__study=study, is_live=False, state=CandidateSet.State.PENDING)
-    return waiting.update(state=CandidateSet.State.FAILED, error_code=CANCELLED, retry_at=None)
+    state = CandidateSet.State
+    unmade = CandidateSet.objects.filter(recipe__study=study, is_live=False, state__in=[state.PENDING, state.GENERATING])
+    # One statement, so that no set slips from one state to the other between two.
+    ended = Case(When(state=state.PENDING, then=Value(state.FAILED)), default=F("state"))
+    return unmade.update(state=ended, error_code=CANCELLED, retry_at=None)
 
 
 def queue_of(is_live: bool) -> str:

@@ -14,7 +14,7 @@ from apps.accounts.models import User
 from apps.core.enqueue import enqueue_on_commit
 from apps.core.errors import DomainError
 from apps.core.text import clean_text, fingerprint, text_hash
-from apps.generation.acceptance import AnswerRefused, Finding, check_answers, clean_answer, examine_answers, examine_set
+from apps.generation.acceptance import AnswerRefused, Fault, Finding, answer_faults, clean_answer, examine_answers, examine_set
 from apps.generation.methods import METHODS
 from apps.generation.models import Candidate, CandidateSet, GenerationAttempt, Recipe, Verdict
 from apps.generation.policies import policy_of
@@ -26,15 +26,62 @@ REVIEWABLE = (STATE.READY, STATE.HELD, STATE.FAILED)
 
 
 class NotReviewable(DomainError):
-    """The set is live, is still being made, or was rejected before."""
+    """The set cannot be rejected or edited; the subclasses say why."""
 
     code = "not_reviewable"
+
+
+class SetIsLive(NotReviewable):
+    """It belongs to one person's turn."""
+
+    code = "set_is_live"
+
+
+class SetNotFinished(NotReviewable):
+    """It waits for a worker or is being made."""
+
+    code = "set_not_finished"
+
+
+class RejectedBefore(NotReviewable):
+    """A reviewer rejected it; `extra`: `successor`, the id of the set in its place (None where there is none)."""
+
+    code = "rejected_before"
+
+
+class CandidatesRefused(AnswerRefused):
+    """Hand-written candidates would be refused from a model too. `faults` has every reason, `code` is the first one's."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__(faults[0].code, " ".join(fault_text(fault) for fault in faults))
+        self.faults = list(faults)
 
 
 class ReasonMissing(DomainError):
     """A set is rejected without a word about why."""
 
     code = "reason_missing"
+
+
+def fault_text(fault: Fault) -> str:
+    """The fault in words, with the candidate that it is about."""
+    return f"{'The set' if fault.slot is None else f'Candidate {fault.slot + 1}'}: {fault.words}"
+
+
+def check_reviewable(candidate_set: CandidateSet, *, states: Sequence[str] = REVIEWABLE) -> None:
+    """Raise `SetIsLive`, `RejectedBefore` or `SetNotFinished` where a set cannot be rejected or edited, in words that say what to do.
+
+    `states`: those in which it can.
+    """
+    name = f"Candidate set {candidate_set.pk}"
+    if candidate_set.is_live:
+        raise SetIsLive(f"{name} belongs to one person's turn and cannot be made again.")
+    if candidate_set.state == STATE.REJECTED:
+        successor = _standing_in_place_of(candidate_set)
+        way_on = f"Work on candidate set {successor.pk}, which took its place." if successor else "No set has taken its place."
+        raise RejectedBefore(f"{name} was rejected before. {way_on}", successor=successor.pk if successor else None)
+    if candidate_set.state not in states:
+        raise SetNotFinished(f"{name} is not made yet. Wait until it is ready, or cancel the generation of its study first.")
 
 
 def accept_sets(*, candidate_set_ids: Iterable[int], reviewer: User | None, now: datetime) -> int:
@@ -111,7 +158,7 @@ def replace_by_hand(
 ) -> CandidateSet:
     """Reject a set and put `texts` (its k candidates by slot) in its place as a READY set of source “curated”, which is returned.
 
-    Raises `AnswerRefused` if the texts would be refused from a model too, `NotReviewable`, `ReasonMissing`.
+    Raises `CandidatesRefused` if the texts would be refused from a model too, `NotReviewable`, `ReasonMissing`.
     """
     with transaction.atomic():
         row = _reject(candidate_set, reason, reviewer, now)
@@ -121,7 +168,7 @@ def replace_by_hand(
 def curate_set(*, recipe: Recipe, language: str, text: str, texts: Sequence[str], reviewer: User | None, now: datetime) -> CandidateSet:
     """The pre-generated set for `text` with the hand-written candidates `texts`: the present one if it holds just these, else a new one.
 
-    A set that is there already is rejected in its favour, unless a worker is making it. Raises `AnswerRefused`, `NotReviewable`.
+    A set that is there already is rejected in its favour, unless a worker is making it. Raises `CandidatesRefused`, `NotReviewable`.
     """
     with transaction.atomic():
         present = request_candidate_set(recipe=recipe, language=language, text=text)
@@ -147,7 +194,7 @@ def holds(candidate_set: CandidateSet, texts: Sequence[str]) -> bool:
 
 
 def examine_curated(texts: Sequence[str], *, recipe: Recipe, language: str) -> list[Finding]:
-    """What acceptance says about hand-written candidates. Raises `AnswerRefused` for the first finding that refuses them."""
+    """What acceptance says about hand-written candidates. Raises `CandidatesRefused` with everything that refuses them."""
     return _examined([clean_answer(text) for text in texts], recipe=recipe, language=language, k=recipe.k)[0]
 
 
@@ -163,14 +210,16 @@ def _reject(
     if not note:
         raise ReasonMissing("Say why the set is rejected, so that others can learn from it.")
     row = CandidateSet.objects.select_for_update().get(pk=candidate_set.pk)
-    if row.is_live:
-        raise NotReviewable(f"{row} belongs to one person's turn and cannot be made again.")
-    if row.state not in states:
-        raise NotReviewable(f"{row} cannot be rejected in this state; wait until it is made.")
+    check_reviewable(row, states=states)
     row.state, row.reviewed_at, row.reviewed_by, row.review_note = STATE.REJECTED, now, reviewer, note
     row.claim_token, row.claimed_until, row.retry_at = None, None, None
     row.save(update_fields=["state", "reviewed_at", "reviewed_by", "review_note", "claim_token", "claimed_until", "retry_at"])
     return row
+
+
+def _standing_in_place_of(rejected: CandidateSet) -> CandidateSet | None:
+    rows = CandidateSet.objects.filter(recipe=rejected.recipe_id, language=rejected.language, text_hash=rejected.text_hash, is_live=False)
+    return rows.exclude(state=STATE.REJECTED).first()
 
 
 def _successor(row: CandidateSet) -> CandidateSet:
@@ -186,14 +235,20 @@ def _successor(row: CandidateSet) -> CandidateSet:
 
 
 def _examined(texts: list[str], *, recipe: Recipe, language: str, k: int) -> tuple[list[Finding], str, list[list[float]], float]:
-    check_answers(texts, count=k)
+    """Findings and figures of candidates that may be shown. Raises `CandidatesRefused` with every fault of every candidate.
+
+    The set as a whole is measured only once its texts are whole, or it would be blamed for a text that is missing.
+    """
     policy = policy_of(recipe.study)
-    report = examine_set(texts, language=language, policy=policy)
-    findings = [*examine_answers(texts, language=language, policy=policy), *report.findings]
-    refused = next((finding for finding in findings if finding.refuses), None)
-    if refused is not None:
-        where = "The set" if refused.slot is None else f"Candidate {refused.slot + 1}"
-        raise AnswerRefused(refused.check_name, f"{where}: {refused.detail or refused.check_name}")
+    faults = list(answer_faults(texts, count=k))
+    unfit = {fault.slot for fault in faults}
+    fit = ["" if slot in unfit else text for slot, text in enumerate(texts)]
+    findings = [finding for finding in examine_answers(fit, language=language, policy=policy) if finding.slot not in unfit]
+    report = None if faults else examine_set(texts, language=language, policy=policy)
+    findings += report.findings if report else []
+    faults += [Fault(finding.slot, finding.check_name, finding.detail or finding.check_name) for finding in findings if finding.refuses]
+    if report is None or faults:
+        raise CandidatesRefused(sorted(faults, key=lambda fault: -1 if fault.slot is None else fault.slot))
     return findings, report.measure, report.similarity, report.diversity
 
 

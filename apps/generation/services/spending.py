@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
-from django.db.models import Case, DecimalField, F, QuerySet, Sum, When
+from django.db.models import Case, DecimalField, F, QuerySet, Sum, Value, When
+from django.db.models.functions import Round
 
 from apps.core.errors import DomainError
 from apps.generation.client import Completion, EndpointError
@@ -22,6 +23,11 @@ from apps.studies.models import Study
 TOKENS_PER_MESSAGE = 16
 TOKENS_PER_CALL = 64
 HIGHEST_AMOUNT = Decimal("999999.999999")
+# What is read of an endpoint's row while all workers wait for it.
+_LIMITS = [
+    *["study_id", "key", "base_url", "budget", "committed", "concurrency", "requests_per_minute", "tokens_per_minute"],
+    *["failures_in_row", "paused_until"],
+]
 
 _CHARGE = Sum(
     Case(When(state=GenerationAttempt.State.CALLING, then=F("reserved")), default=F("cost")),
@@ -61,12 +67,12 @@ def highest_price(model_spec: ModelSpec, messages: Sequence[dict[str, str]], res
 
 def lock_purses(study_id: int, model_spec_id: int) -> tuple[GenerationPolicy, ModelSpec]:
     """The locked rows that pay for a call, within a transaction. A study without a policy gets one with the defaults."""
-    locked = GenerationPolicy.objects.select_for_update().filter(study_id=study_id)
+    locked = GenerationPolicy.objects.select_for_update().only("study_id", "budget", "committed").filter(study_id=study_id)
     policy = locked.first()
     if policy is None:
         GenerationPolicy.objects.get_or_create(study_id=study_id)
         policy = locked.get()
-    return policy, ModelSpec.objects.select_for_update().get(pk=model_spec_id)
+    return policy, ModelSpec.objects.select_for_update().only(*_LIMITS).get(pk=model_spec_id)
 
 
 def reserve(policy: GenerationPolicy, model_spec: ModelSpec, amount: Decimal) -> None:
@@ -89,6 +95,17 @@ def change(policy: GenerationPolicy, model_spec: ModelSpec, amount: Decimal) -> 
         row.committed += amount
         if amount:
             type(row).objects.filter(pk=row.pk).update(committed=row.committed)
+
+
+def settle(*, study_id: int, model_spec_id: int, amount: Decimal) -> None:
+    """Charge `amount` more (or less, below zero) in both purses for a call that the endpoint answered, which ends its failures in a row.
+
+    The same as `lock_purses`, `change` and `note_outcome` in a third of the time that every other worker has to wait.
+    """
+    # Rounded, because SQLite adds decimals as floats.
+    committed = Round(F("committed") + Value(amount, output_field=DecimalField(max_digits=14, decimal_places=6)), precision=6)
+    GenerationPolicy.objects.filter(study_id=study_id).update(committed=committed)
+    ModelSpec.objects.filter(pk=model_spec_id).update(committed=committed, failures_in_row=0)
 
 
 def cost_of(model_spec: ModelSpec, reserved: Decimal, *, completion: Completion | None, error: Exception | None) -> Decimal:

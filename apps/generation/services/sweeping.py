@@ -7,7 +7,7 @@ from django.db.models import Min, Q
 from apps.core.enqueue import enqueue_on_commit
 from apps.generation.models import CandidateSet, GenerationAttempt, GenerationPolicy
 from apps.generation.selectors import BUDGET_EXHAUSTED, NEVER
-from apps.generation.services.claiming import MAX_FAILURES, close_calls
+from apps.generation.services.claiming import close_calls, suspects_that_wait
 from apps.generation.services.requesting import TASK_NAME, queue_of
 
 # Sets that one sweep enqueues at most, of each kind, and how long bulk work has to rest before its messages are taken for lost:
@@ -32,7 +32,7 @@ def sweep(*, now: datetime) -> int:
     close_calls(GenerationAttempt.objects.exclude(claimed), "worker_lost", now=now)
 
     paused = GenerationPolicy.objects.filter(is_paused=True).values("study_id")
-    due = CandidateSet.objects.due(now).exclude(pk__in=_suspects_that_wait(now)).order_by("pk")
+    due = CandidateSet.objects.due(now).exclude(pk__in=suspects_that_wait(now)).order_by("pk")
     bulk = due.filter(is_live=False).exclude(recipe__study__in=paused)
     has_message = Q(state=CandidateSet.State.PENDING, retry_at__isnull=True)
     resting = (
@@ -50,14 +50,6 @@ def sweep(*, now: datetime) -> int:
     for pk, is_live in found:
         enqueue_on_commit(TASK_NAME, pk, queue=queue_of(is_live))
     return len(found)
-
-
-def _suspects_that_wait(now: datetime) -> list[int]:
-    """Sets one death short of their last try, but for the one that has waited longest; that one too while another is being tried."""
-    dead = CandidateSet.objects.filter(state=CandidateSet.State.GENERATING, claimed_until__lt=now, failures=MAX_FAILURES - 2)
-    trying = CandidateSet.objects.filter(state=CandidateSet.State.GENERATING, claimed_until__gte=now, failures=MAX_FAILURES - 1)
-    waiting = list(dead.order_by("claimed_until", "pk").values_list("pk", flat=True))
-    return waiting if trying.exists() else waiting[1:]
 
 
 def _try_one_of_each_recipe(*, paused_studies: list[int], now: datetime) -> None:

@@ -41,10 +41,7 @@ def check_place(model_spec: ModelSpec, *, is_live: bool, tokens: int, now: datet
 
     Work that nobody waits for leaves one place and one request a minute free for live turns.
     """
-    if model_spec.paused_until is not None and model_spec.paused_until > now:
-        raise EndpointPaused(
-            f"Endpoint {model_spec.key} rests until {model_spec.paused_until:%H:%M:%S} UTC.", until=model_spec.paused_until
-        )
+    check_breaker(model_spec, now=now)
     calls = GenerationAttempt.objects.filter(model_spec=model_spec)
     # After a pause one call goes through, and the others once it went well.
     places = 1 if model_spec.failures_in_row >= BREAKER_FAILURES else _share(model_spec.concurrency, is_live)
@@ -83,27 +80,50 @@ def _share(limit: int, is_live: bool) -> int:
 
 
 def note_outcome(model_spec: ModelSpec, error: Exception | None, *, now: datetime) -> None:
-    """Count what a call says about the endpoint, whose row the caller has locked; open or close the breaker.
+    """Count what a call says about the endpoint, whose row the caller has locked; open or close the breaker as `after_call` has it."""
+    before = model_spec.failures_in_row, model_spec.paused_until
+    after = after_call(*before, error, now=now)
+    if after != before:
+        model_spec.failures_in_row, model_spec.paused_until = after
+        model_spec.save(update_fields=["failures_in_row", "paused_until"])
+
+
+def after_call(
+    failures_in_row: int, paused_until: datetime | None, error: Exception | None, *, now: datetime
+) -> tuple[int, datetime | None]:
+    """The failures in a row and the end of the pause after a call that ended with `error`, or went well (None).
 
     Five failures in a row that are the endpoint's own pause it for 30 s, then twice as long after each failure more, up to 10 minutes.
     Calls that began before the pause and fail within it change nothing. A Retry-After pauses the endpoint for everybody.
     """
-    before = model_spec.failures_in_row, model_spec.paused_until
-    resting = model_spec.paused_until is not None and model_spec.paused_until > now
+    resting = paused_until is not None and paused_until > now
     if isinstance(error, EndpointError) and error.is_endpoints_own:
         if not resting:
-            model_spec.failures_in_row += 1
-            over = model_spec.failures_in_row - BREAKER_FAILURES
+            failures_in_row += 1
+            over = failures_in_row - BREAKER_FAILURES
             if over >= 0:
-                model_spec.paused_until = now + min(FIRST_PAUSE * 2 ** min(over, 10), LONGEST_PAUSE)
+                paused_until = now + min(FIRST_PAUSE * 2 ** min(over, 10), LONGEST_PAUSE)
     elif not (isinstance(error, EndpointError) and error.made_no_call):
-        model_spec.failures_in_row = 0
+        failures_in_row = 0
     asked = getattr(error, "retry_after", None)
     if asked:
         until = now + timedelta(seconds=asked)
-        model_spec.paused_until = max(until, model_spec.paused_until or until)
-    if (model_spec.failures_in_row, model_spec.paused_until) != before:
-        model_spec.save(update_fields=["failures_in_row", "paused_until"])
+        paused_until = max(until, paused_until or until)
+    return failures_in_row, paused_until
+
+
+def check_breaker(model_spec: ModelSpec, *, now: datetime) -> None:
+    """Raises `EndpointPaused` while the endpoint rests."""
+    if model_spec.paused_until is not None and model_spec.paused_until > now:
+        raise EndpointPaused(
+            f"Endpoint {model_spec.key} ({model_spec.address}) rests until {model_spec.paused_until:%H:%M:%S} UTC.",
+            until=model_spec.paused_until,
+        )
+
+
+def close_breaker(model_spec: ModelSpec) -> None:
+    """Let calls through again: somebody tested the endpoint and it answered."""
+    ModelSpec.objects.filter(pk=model_spec.pk).update(failures_in_row=0, paused_until=None)
 
 
 def wait_for_place(seconds: float) -> None:

@@ -16,8 +16,8 @@ from apps.generation.reporting import (
     coverage_rows,
     is_offline,
     judge_agreement,
+    judge_standing,
     speaks_offline,
-    unlabelled_scores,
 )
 from apps.generation.services.judging import judge_of
 from apps.generation.tables import find_study, print_table, share_text
@@ -45,10 +45,16 @@ class Command(BaseCommand):
         except DomainError as error:
             raise CommandError(str(error)) from error
         found = judge_agreement(row, judge.model_spec, judge.rubric, known)
+        standing = judge_standing(row, judge.model_spec, judge.rubric, known, found)
         if speaks_offline(row, judge.model_spec):
             self.stdout.write(OFFLINE_WARNING)
+        if standing.unlabelled:
+            self.stdout.write(f"{standing.unlabelled} texts have no label in the offline banks; their scores of 0.5 mean nothing.")
         if found:
-            self.stdout.write(f"Agreement of {judge.model_spec.key} with {labels.name if labels else 'the labels of the offline banks'}:")
+            self.stdout.write(
+                f"Agreement of {judge.model_spec.key} with {labels.name if labels else 'the labels of the offline banks'} "
+                f"({standing.matched} of {standing.labels} labels match one of {standing.scored} scored texts):"
+            )
             columns = ["dimension", "texts", "mean_absolute_error", f"within_{CLOSE:g}", "correlation"]
             cells = [
                 [
@@ -63,17 +69,12 @@ class Command(BaseCommand):
             print_table(self.stdout, columns, cells)
             if labels is None and is_offline(judge.model_spec):
                 self.stdout.write("The offline endpoint repeats these very labels: the agreement is full by construction.")
+        elif not standing.scored and not standing.unlabelled:
+            raise CommandError(standing.gap)
         elif not without_agreement:
-            raise CommandError(
-                "No scored candidate has a hand label, so nobody knows how good these scores are. Score first (`manage.py judge_candidates "
-                f"{study}`), give --labels FILE with labels of some of the study's candidates, or take the scores unchecked "
-                "with --without-agreement."
-            )
+            raise CommandError(f"{standing.gap} Or take the scores unchecked with --without-agreement.")
         else:
-            self.stdout.write("Nobody has compared this judge with hand labels.")
-        unlabelled = unlabelled_scores(row, judge.model_spec, judge.rubric)
-        if unlabelled:
-            self.stdout.write(f"{unlabelled} texts have no label in the offline banks; their scores of 0.5 mean nothing.")
+            self.stdout.write(f"Nobody has compared this judge with hand labels. {standing.gap}")
         self._print_coverage(row, judge)
 
     def _print_coverage(self, row: Any, judge: Any) -> None:

@@ -12,9 +12,11 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 from tqdm import tqdm
 
+from apps.core.text import counted
+from apps.generation.amounts import amount_text
 from apps.generation.models import CandidateSet, GenerationAttempt, GenerationPolicy, ModelSpec
 from apps.generation.policies import policy_of
-from apps.generation.selectors import BUDGET_EXHAUSTED, generation_progress, resting_endpoints, sets_in_work
+from apps.generation.selectors import BUDGET_EXHAUSTED, generation_progress, resting_endpoints, sets_in_work, sets_without_budget
 from apps.generation.services import (
     cancel_generation,
     enqueue_pending,
@@ -58,8 +60,8 @@ class Command(BaseCommand):
             self.stdout.write(f"{study} rests: sets being made are finished, no other is begun. `pregenerate {study} --resume` goes on.")
             return
         if options["cancel"]:
-            count = cancel_generation(study=row)
-            self.stdout.write(f"{count} waiting candidate sets cancelled. `pregenerate {study} --retry-failed` brings them back.")
+            count = counted(cancel_generation(study=row), "candidate set")
+            self.stdout.write(f"{count} cancelled. `pregenerate {study} --retry-failed` brings them back.")
             return
         if options["resume"]:
             resume_generation(study=row)
@@ -74,7 +76,7 @@ class Command(BaseCommand):
             retry_failed_sets(study=row, candidate_set_ids=requested.ids)
         enqueued = enqueue_pending(study=row)
         if no_wait:
-            self.stdout.write(f"{enqueued} of {len(requested.ids)} candidate sets enqueued.")
+            self.stdout.write(f"{enqueued} of {counted(len(requested.ids), 'candidate set')} enqueued.")
             return
         try:
             self._wait(row, requested.ids)
@@ -83,35 +85,56 @@ class Command(BaseCommand):
         self._summarise(row, requested.ids)
 
     def _estimate(self, study: Study) -> None:
+        policy = policy_of(study)
+        if policy.is_paused:
+            self.stdout.write(f"{study.slug} is paused: nothing is begun before `pregenerate {study.slug} --resume`.")
         estimate = estimate_generation(study=study)
-        self.stdout.write(f"{estimate.sets} candidate sets to make with {estimate.calls} calls:")
+        if not estimate.sets:
+            self._tell_nothing_is_left(study)
+            return
+        self.stdout.write(f"{counted(estimate.sets, 'candidate set')} to make with {counted(estimate.calls, 'call')}.")
+        if estimate.unanswerable:
+            unanswerable = counted(estimate.unanswerable, "candidate set")
+            self.stdout.write(f"{unanswerable} cannot be asked for: an instruction or a variant of the recipe is missing.")
+        if not estimate.calls:
+            return
         for row in estimate.endpoints.values():
             self.stdout.write(
-                f"  {row.model_spec.key}: {row.calls} calls, {row.input_tokens:,.0f} tokens in, {row.output_tokens:,.0f} out, "
-                f"cost {row.cost:.2f} (at most {row.highest_cost:.2f}), {_duration(row.seconds)}"
+                f"  {row.model_spec.key}: {counted(row.calls, 'call')}, {row.input_tokens:,.0f} tokens in, {row.output_tokens:,.0f} out, "
+                f"cost {amount_text(row.cost)} (at most {amount_text(row.highest_cost)}), {_duration(row.seconds)}"
             )
-        if estimate.unanswerable:
-            self.stdout.write(f"{estimate.unanswerable} sets cannot be asked for: an instruction or a variant of their recipe is missing.")
-        self.stdout.write(f"In all: cost {estimate.cost:.2f} (at most {estimate.highest_cost:.2f}), about {_duration(estimate.seconds)}.")
-        self._compare("the study", policy_of(study), estimate.cost)
+        cost = f"cost {amount_text(estimate.cost)} (at most {amount_text(estimate.highest_cost)})"
+        self.stdout.write(f"In all: {cost}, about {_duration(estimate.seconds)}.")
+        self._compare("the study", policy, estimate.cost)
         for row in estimate.endpoints.values():
             self._compare(f"endpoint {row.model_spec.key}", row.model_spec, row.cost)
         self.stdout.write(RULE)
+
+    def _tell_nothing_is_left(self, study: Study) -> None:
+        progress = generation_progress(study)
+        self.stdout.write(
+            f"No candidate set is left to make: {progress.ready} ready, {progress.held} held below the diversity floor, "
+            f"{progress.failed} failed."
+        )
+        if progress.failed:
+            self.stdout.write(f"`pregenerate {study.slug} --retry-failed` tries the failed ones again.")
 
     def _compare(self, name: str, purse: GenerationPolicy | ModelSpec, cost: Decimal) -> None:
         if purse.budget is not None:
             left = max(purse.budget - purse.committed, Decimal(0))
             word = "is enough for the estimate" if left >= cost else "is NOT enough"
-            self.stdout.write(f"Budget of {name}: {left:.2f} of {purse.budget:.2f} left; it {word}.")
+            self.stdout.write(f"Budget of {name}: {amount_text(left)} of {amount_text(purse.budget)} left; it {word}.")
 
     def _wait(self, study: Study, wanted: frozenset[int]) -> None:
-        """Show progress until no wanted set is in the workers' hands."""
+        """Show progress until no wanted set is in the workers' hands. Sets that wait for a higher budget are not done."""
         changed_at, before, told = time.monotonic(), len(wanted), False
         with tqdm(total=len(wanted), unit="set", desc=f"Candidates of {study.slug}", file=sys.stderr) as bar:
             while True:
                 left = len(set(sets_in_work(study).values_list("pk", flat=True)) & wanted)
-                bar.set_postfix_str("; ".join(resting_endpoints(study, timezone.now())), refresh=False)
-                bar.update(len(wanted) - left - bar.n)
+                unpaid = len(set(sets_without_budget(study).values_list("pk", flat=True)) & wanted)
+                notes = [f"{unpaid} without budget"] if unpaid else []
+                bar.set_postfix_str("; ".join([*notes, *resting_endpoints(study, timezone.now())]), refresh=False)
+                bar.update(len(wanted) - left - unpaid - bar.n)
                 if not left or policy_of(study).is_paused:
                     return
                 if left != before or self._work_is_going_on(study):
@@ -133,27 +156,36 @@ class Command(BaseCommand):
 
     def _summarise(self, study: Study, wanted: frozenset[int]) -> None:
         sets = CandidateSet.objects.filter(recipe__study=study).exclude(state=STATE.READY)
-        reasons = Counter(code for pk, code in sets.values_list("pk", "error_code") if pk in wanted)
+        states = [(state, code) for pk, state, code in sets.values_list("pk", "state", "error_code") if pk in wanted]
         progress = generation_progress(study)
         self.stdout.write(
-            f"{len(wanted) - reasons.total()} of {len(wanted)} candidate sets ready. All calls of this study so far: {progress.calls}"
-            f" ({progress.failed_calls} failed), {progress.input_tokens} tokens in, {progress.output_tokens} out, cost {progress.cost:.2f}."
+            f"{len(wanted) - len(states)} of {counted(len(wanted), 'candidate set')} ready. All calls for candidates of this study so far: "
+            f"{progress.calls} ({progress.failed_calls} failed), {progress.input_tokens:,} tokens in, {progress.output_tokens:,} out, "
+            f"cost {amount_text(progress.cost)}."
         )
         for line in resting_endpoints(study, timezone.now()):
             self.stdout.write(f"Circuit breaker: {line}.")
         if policy_of(study).is_paused:
             raise CommandError(f"The pre-generation was paused. Go on with `manage.py pregenerate {study.slug} --resume`.")
-        if reasons:
-            counts = ", ".join(f"{count} × {code}" for code, count in reasons.most_common())
-            way_on = (
-                "Raise the budget; the workers then go on by themselves."
-                if set(reasons) == {BUDGET_EXHAUSTED}
-                else f"Mend the cause, then run `manage.py pregenerate {study.slug} --retry-failed`."
+        unpaid = states.count((STATE.PENDING, BUDGET_EXHAUSTED))
+        held = sum(state == STATE.HELD for state, _ in states)
+        failed = Counter(code for state, code in states if state != STATE.HELD and (state, code) != (STATE.PENDING, BUDGET_EXHAUSTED))
+        told = []
+        if unpaid:
+            told.append(
+                f"{counted(unpaid, 'candidate set')} without budget ({BUDGET_EXHAUSTED}). Raise the budget of the study or of the endpoint "
+                "in the desk; the workers then go on by themselves."
             )
-            fate = "wait for money" if set(reasons) == {BUDGET_EXHAUSTED} else "failed"
-            raise CommandError(
-                f"{reasons.total()} candidate sets {fate}: {counts}.{_example(wanted)} The attempts in the admin say more. {way_on}"
+        if held:
+            told.append(f"{counted(held, 'candidate set')} held below the diversity floor. Accept, edit or reject them in the desk.")
+        if failed:
+            reasons = ", ".join(f"{count} × {code}" for code, count in failed.most_common())
+            told.append(
+                f"{counted(failed.total(), 'candidate set')} failed: {reasons}.{_example(wanted)} The attempts in the admin say more. "
+                f"Mend the cause, then run `manage.py pregenerate {study.slug} --retry-failed`."
             )
+        if told:
+            raise CommandError("\n".join(told))
 
 
 def _example(wanted: frozenset[int]) -> str:
