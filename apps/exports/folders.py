@@ -42,13 +42,13 @@ def describe_file(path: Path, **facts: Any) -> dict[str, Any]:
 
 @cache
 def code_version() -> dict[str, str]:
-    """The project's version, and a hash of the sources that make releases (equal hash, equal export code)."""
+    """The project's version, and a hash of the sources that make releases (equal hash, equal export code): rows, names, balance rule."""
     project = Path(settings.BASE_DIR) / "pyproject.toml"
     version = tomllib.loads(project.read_text())["project"]["version"] if project.is_file() else "unknown"
     digest = hashlib.sha256()
-    root = Path(__file__).parent
-    for source in sorted(root.rglob("*.py")):
-        digest.update(f"{source.relative_to(root).as_posix()}\n".encode() + source.read_bytes())
+    apps = Path(__file__).parent.parent
+    for source in sorted([*(apps / "exports").rglob("*.py"), *(apps / "quality").rglob("*.py"), apps / "studies" / "pseudonyms.py"]):
+        digest.update(f"{source.relative_to(apps).as_posix()}\n".encode() + source.read_bytes())
     return {"version": version, "exports_sha256": digest.hexdigest()}
 
 

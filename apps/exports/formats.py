@@ -2,27 +2,16 @@
 
 import csv
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from apps.core.text import neutralise
 from apps.exports.schemas import Table
 
 FORMATS = ("csv", "jsonl", "parquet")
 # Rows in memory per Parquet row group; fixed, so that the bytes do not depend on how rows arrive.
 PARQUET_ROW_GROUP = 1000
-_DANGEROUS = re.compile(r"'*(?:[\t\r\n]|\s*[=+\-@＝＋－＠])")
-
-
-def neutralise(cell: str) -> str:
-    """A cell that no spreadsheet runs as a formula: one apostrophe before anything dangerous. See `restore`."""
-    return f"'{cell}" if _DANGEROUS.match(cell) else cell
-
-
-def restore(cell: str) -> str:
-    """The text that `neutralise` was given."""
-    return cell[1:] if cell.startswith("'") and _DANGEROUS.match(cell[1:]) else cell
 
 
 def json_line(value: Any) -> str:

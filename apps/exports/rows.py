@@ -10,15 +10,16 @@ from django.conf import settings
 
 from apps.content.models import Prompt
 from apps.exports.demographics import Answer
-from apps.exports.pseudonyms import Kind, Pseudonyms
 from apps.exports.schemas.community_alignment import DEMOGRAPHIC_COLUMNS, LETTERS, TURNS
 from apps.exports.selectors import PublishedAnnotator, PublishedComparison, iso
 from apps.generation.models import Candidate, CandidateSet, GenerationAttempt, InstructionTemplate
+from apps.quality.selectors import Balance
+from apps.studies.pseudonyms import Kind, Pseudonyms
 
 Row = dict[str, Any]
 
 
-def community_alignment_row(turns: Sequence[PublishedComparison]) -> Row:
+def community_alignment_row(turns: Sequence[PublishedComparison], balance: Balance) -> Row:
     """One conversation from its judged turns, in order. Later turns that were not judged are null columns."""
     first = turns[0]
     by_number = {turn.turn_number: turn for turn in turns}
@@ -33,8 +34,7 @@ def community_alignment_row(turns: Sequence[PublishedComparison]) -> Row:
         **{name: _published_in(column, first.annotator.answers) for column, name in DEMOGRAPHIC_COLUMNS.items()},
         "annotator_country": first.annotator.country,
         "is_pregenerated_first_prompt": first.purpose == "MAIN",
-        "in_balanced_subset": False,
-        "in_balanced_subset_10": False,
+        **_balance_columns(first, balance),
         "wave": first.annotator.wave,
     }
 
@@ -59,7 +59,14 @@ def _published_in(column: str, answers: Sequence[Answer]) -> str | None:
     return next((answer.published for answer in answers if answer.column == column and answer.published), None)
 
 
-def comparison_row(turn: PublishedComparison) -> Row:
+def _balance_columns(turn: PublishedComparison, balance: Balance) -> Row:
+    return {
+        "in_balanced_subset": balance.holds(turn.annotator.pseudonym),
+        "in_balanced_subset_10": balance.holds_prompt(turn.annotator.pseudonym, turn.prompt_pk),
+    }
+
+
+def comparison_row(turn: PublishedComparison, balance: Balance) -> Row:
     chosen = turn.chosen
     return {
         "comparison_id": turn.pseudonym,
@@ -95,6 +102,7 @@ def comparison_row(turn: PublishedComparison) -> Row:
         "device_class": turn.device_class,
         "layout": turn.layout,
         "revision": turn.revision,
+        **_balance_columns(turn, balance),
     }
 
 
@@ -182,14 +190,18 @@ def _template_of(attempt: GenerationAttempt, language: str) -> InstructionTempla
     return None
 
 
-def annotator_row(annotator: PublishedAnnotator, question_codes: Sequence[str]) -> Row:
+def annotator_row(annotator: PublishedAnnotator, question_codes: Sequence[str], balance: Balance) -> Row:
     answers = {answer.question: answer for answer in annotator.answers}
+    weight = balance.weight_of(annotator.pseudonym)
     row: Row = {
         "annotator_id": annotator.pseudonym,
         "locale": annotator.locale,
         "language": annotator.language,
         "country": annotator.country,
         "wave": annotator.wave,
+        "in_balanced_subset": balance.holds(annotator.pseudonym),
+        "raking_weight": None if weight is None else round(weight, 6),
+        "balance_rule": balance.rule.version if balance.rule else None,
     }
     for code in question_codes:
         options = answers[code].options if code in answers else ()

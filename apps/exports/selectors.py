@@ -14,9 +14,9 @@ from apps.annotators.models import Annotator, RecruitmentLink
 from apps.content.models import Prompt
 from apps.core import sequence
 from apps.exports.demographics import Answer, answers_of
-from apps.exports.pseudonyms import Kind, Pseudonyms
 from apps.generation.models import Candidate, CandidateSet, GenerationAttempt
 from apps.studies.models import Study, StudyLocale
+from apps.studies.pseudonyms import Kind, Pseudonyms
 
 PUBLISHED_PURPOSES = (Assignment.Purpose.MAIN, Assignment.Purpose.OWN)
 

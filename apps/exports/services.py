@@ -20,12 +20,12 @@ from apps.accounts.models import User
 from apps.core.enqueue import enqueue_on_commit
 from apps.core.errors import DomainError
 from apps.exports import folders, rows
+from apps.exports.balance import describe_balance
 from apps.exports.compatibility import require_community_alignment
 from apps.exports.demographics import question_codes
 from apps.exports.errors import FolderNotEmpty, UnknownSchema
 from apps.exports.formats import FORMATS, TableWriter, open_writer
 from apps.exports.models import Release
-from apps.exports.pseudonyms import Kind, Pseudonyms
 from apps.exports.schemas import Schema, Table, schema_named
 from apps.exports.selectors import (
     PublishedComparison,
@@ -42,7 +42,9 @@ from apps.exports.selectors import (
     released_conversations,
     snapshot,
 )
+from apps.quality.selectors import Balance, balance_of
 from apps.studies.models import Study
+from apps.studies.pseudonyms import Kind, Pseudonyms
 
 logger = logging.getLogger(__name__)
 
@@ -195,8 +197,10 @@ def _write_folder(release: Release, folder: Path, progress: Progress | None) -> 
     schema = schema_named(release.schema, codes)
     if schema.name == "community_alignment":
         require_community_alignment(study, watermark)
+    balance = balance_of(study, released_conversations(study, watermark))
     with _open_tables(folder, schema, release.formats) as files:
-        counts = (_write_wide if schema.name == "community_alignment" else _write_long)(study, watermark, codes, files, progress)
+        write = _write_wide if schema.name == "community_alignment" else _write_long
+        counts = write(study, watermark, codes, balance, files, progress)
     written = {table.name: files.written[table.name] for table in schema.tables}
     paths = [*folders.write_codebook(folder, schema), folders.write_readme(folder, study.slug, schema, release.formats, written)]
     manifest = {
@@ -207,6 +211,7 @@ def _write_folder(release: Release, folder: Path, progress: Progress | None) -> 
         "watermark": asdict(watermark),
         "code": folders.code_version(),
         "counts": counts,
+        "balance": describe_balance(balance),
         "csv": folders.CSV_RULES[schema.neutralises_csv],
         "files": [
             folders.describe_file(folder / f"{table.name}.{name}", table=table.name, format=name, rows=written[table.name])
@@ -276,18 +281,22 @@ def _conversations(
             progress(min(start + CHUNK, len(keys)), len(keys))
 
 
-def _write_wide(study: Study, watermark: Watermark, codes: list[str], files: _TableFiles, progress: Progress | None) -> dict[str, int]:
+def _write_wide(
+    study: Study, watermark: Watermark, codes: list[str], balance: Balance, files: _TableFiles, progress: Progress | None
+) -> dict[str, int]:
     annotators: set[int] = set()
     conversations = comparisons = 0
     for turns in _conversations(study, watermark, Pseudonyms(study.pk), progress):
-        files.write("community_alignment", rows.community_alignment_row(turns))
+        files.write("community_alignment", rows.community_alignment_row(turns, balance))
         annotators.add(turns[0].annotator_pk)
         conversations += 1
         comparisons += len(turns)
     return {"annotators": len(annotators), "conversations": conversations, "comparisons": comparisons}
 
 
-def _write_long(study: Study, watermark: Watermark, codes: list[str], files: _TableFiles, progress: Progress | None) -> dict[str, int]:
+def _write_long(
+    study: Study, watermark: Watermark, codes: list[str], balance: Balance, files: _TableFiles, progress: Progress | None
+) -> dict[str, int]:
     pseudonyms = Pseudonyms(study.pk)
     annotators: set[int] = set()
     sets: set[int] = set()
@@ -296,7 +305,7 @@ def _write_long(study: Study, watermark: Watermark, codes: list[str], files: _Ta
     for turns in _conversations(study, watermark, pseudonyms, progress):
         conversations += 1
         for turn in turns:
-            files.write("comparisons", rows.comparison_row(turn))
+            files.write("comparisons", rows.comparison_row(turn, balance))
             annotators.add(turn.annotator_pk)
             sets.add(turn.candidate_set_pk)
             if turn.prompt_pk is not None:
@@ -312,7 +321,7 @@ def _write_long(study: Study, watermark: Watermark, codes: list[str], files: _Ta
             files.write("attempts", row)
     for annotator_pks in _chunks_by_pseudonym(annotators, Kind.ANNOTATOR, pseudonyms):
         for annotator in load_annotators(annotator_pks, pseudonyms):
-            files.write("annotators", rows.annotator_row(annotator, codes))
+            files.write("annotators", rows.annotator_row(annotator, codes, balance))
     for prompt in load_prompts(prompts):
         files.write("prompts", rows.prompt_row(prompt))
     return {

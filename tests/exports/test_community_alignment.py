@@ -145,8 +145,8 @@ def test_a_completed_conversation_counts_before_the_person_is_done(annotator, tm
 
 def test_repeats_and_gold_are_left_out(annotator, tmp_path):
     conversation = make_conversation(annotator)
-    for purpose in ("REPEAT", "GOLD"):
-        Assignment.objects.filter(pk=conversation.assignment_id).update(purpose=purpose)
+    for purpose, first in (("REPEAT", conversation.assignment_id), ("GOLD", None)):
+        Assignment.objects.filter(pk=conversation.assignment_id).update(purpose=purpose, slot=None, repeats=first)
         assert wide_rows(annotator.study, tmp_path, purpose) == []
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apps.exports.formats import neutralise, restore
+from apps.core.text import neutralise, restore
 from apps.exports.schemas import schema_named
 from apps.exports.services import build_release
 from tests.exports.build import make_conversation

@@ -7,6 +7,7 @@ from datetime import datetime
 import pytest
 
 from apps.annotation.models import Comparison, ShownCandidate
+from apps.exports.schemas.long import schema_for
 from apps.exports.services import build_release
 from apps.generation.models import Candidate, CandidateSet, GenerationAttempt, InstructionTemplate, RecipePartVariant
 from tests.exports.build import answer, judge, make_conversation, make_turn, record_how_it_was_made
@@ -67,6 +68,12 @@ def test_every_candidate_tells_how_it_was_made(study, tmp_path):
     template = InstructionTemplate.objects.get(study=study, key="default")
     hashes = {row["language"]: row["template_hash"] for row in candidates if row["source"] == "default"}
     assert hashes == {language: template.hash_in(language) for language in ("en", "fr")}
+
+
+def test_figures_of_a_call_say_that_they_repeat_for_its_candidates():
+    for table in schema_for([]).tables:
+        shared = {column.name for column in table.columns if "sum it over attempts" in column.description}
+        assert shared == ({"input_tokens", "output_tokens", "cost"} if table.name == "candidates" else set())
 
 
 def test_failed_calls_are_told_with_their_cost(study, tmp_path):
@@ -141,7 +148,8 @@ def test_annotators_have_codes_and_strata_per_question(tmp_path):
     answer(annotator, "race_ethnicity", "white", "black")
     make_conversation(annotator)
     [row] = long_tables(annotator.study, tmp_path)["annotators"]
-    assert list(row)[5:] == [
+    assert list(row)[5:8] == ["in_balanced_subset", "raking_weight", "balance_rule"]
+    assert list(row)[8:] == [
         f"{kind}_{code}" for code in ("birth_year", "gender", "politics", "race_ethnicity") for kind in ("answer", "stratum")
     ]
     assert (row["answer_gender"], row["stratum_gender"]) == ("woman", "female")

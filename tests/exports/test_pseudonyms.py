@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from apps.exports.pseudonyms import Kind, Pseudonyms
 from apps.exports.services import build_release
+from apps.studies.pseudonyms import Kind, Pseudonyms
 from tests.exports.build import make_conversation
 from tests.factories import AnnotatorFactory, PromptFactory, StudyFactory
 

@@ -2,6 +2,8 @@
 
 from apps.exports.schemas import community_alignment, long
 from apps.exports.schemas.base import Column, Schema, Table
+from apps.quality.balance import RULE
+from apps.quality.raking import WEIGHT_RULE
 
 CODEBOOK = Table(
     "codebook",
@@ -45,7 +47,7 @@ def codebook_markdown(schema: Schema, level: int = 1) -> str:
     return "\n".join(lines)
 
 
-_INTRODUCTION = """# Codebook
+_INTRODUCTION = f"""# Codebook
 
 Written by `python manage.py write_codebook docs/codebook.md` from `apps/exports/schemas/`; a test compares the two. Every release
 carries its own copy as `codebook.csv` and `codebook.md`.
@@ -60,7 +62,13 @@ the watermark counts. Rows are sorted by pseudonym, so that their order says not
 missing. Of several options chosen together: an option marked as prevailing gives its literal, otherwise the
 question's own literal for several answers is used. Only answers under a granted consent are read.
 
-**Balanced subsets.** `in_balanced_subset` and `in_balanced_subset_10` are false in every row until a study stores a balance rule.
+**Balanced subset.** {RULE}
+Both are false in every row of a study without a rule. The manifest names the rule's version and seed, the tables with year, grade
+and source, and for each stratum its share, the people there and those taken.
+
+**Weights.** {WEIGHT_RULE}
+The manifest has the effective sample size (Kish: (Σw)² / Σw²), the design effect, and the
+largest gap left to a target.
 
 **Files.** CSV is UTF-8 with `\\n` line ends; an empty cell is null, and lists are JSON. JSONL has one object per line. Parquet has the
 types below.

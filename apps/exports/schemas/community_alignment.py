@@ -1,5 +1,6 @@
 """The wide schema, compatible with Community Alignment v1.1: one row per conversation, exactly 45 columns."""
 
+from apps.exports.schemas.balance import BALANCE_COLUMNS
 from apps.exports.schemas.base import Column, Schema, Table
 
 TURNS = ("first", "second", "third", "fourth")
@@ -63,8 +64,7 @@ COLUMNS: tuple[Column, ...] = (
         "bool",
         "True: the first prompt came from the study. False: the annotator wrote it.",
     ),
-    Column("in_balanced_subset", "bool", "Always false: no balance rule is stored with the study yet."),
-    Column("in_balanced_subset_10", "bool", "Always false: no balance rule is stored with the study yet."),
+    *BALANCE_COLUMNS,
     Column("wave", "int64", "Recruitment wave in which the annotator joined.", False, WAVES),
 )
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from django.conf import settings
 
+from apps.exports.schemas.balance import BALANCE_COLUMNS, IN_BALANCED_SUBSET
 from apps.exports.schemas.base import Column, Schema, Table
 
 _shown = "by position as this annotator saw them, A first"
@@ -45,25 +46,32 @@ COMPARISONS = Table(
         Column("device_class", "string", "phone, tablet or desktop. Null: unknown.", True),
         Column("layout", "string", "How the candidates stood: column or side_by_side. Null: unknown.", True),
         Column("revision", "int64", "Revision of the comparison that is current; 1 was never revised."),
+        *BALANCE_COLUMNS,
     ),
 )
 
 _CURATED = "Null: curated."
-# What is known of the call; candidates of one call share it, so tokens and cost are summed over attempts, never over candidates.
-_CALL = (
-    Column("template", "string", "Key of the instruction. Null: curated, or changed since.", True),
-    Column("template_version", "int64", "Version of the instruction. Null: curated, or changed since.", True),
-    Column("template_hash", "string", f"SHA-256 of the instruction. {_CURATED}", True),
-    Column("model_asked", "string", f"Model name as it was asked for. {_CURATED}", True),
-    Column("model_answered", "string", "Model name that the endpoint gave with its answer. Null: curated, or none given.", True),
-    Column("temperature", "float64", f"Temperature of the call. {_CURATED}", True),
-    Column("seed", "int64", f"Seed of the call. {_CURATED}", True),
-    Column("parameters", "string", f"All parameters of the call as JSON. {_CURATED}", True),
-    Column("input_tokens", "int64", "Tokens that the call read. Null: curated, or not told.", True),
-    Column("output_tokens", "int64", "Tokens that the call wrote. Null: curated, or not told.", True),
-    Column("cost", "float64", f"Price of the call in the currency of the study's prices. {_CURATED}", True),
-    Column("latency_ms", "int64", "Time from the call to its answer in milliseconds. Null: curated, or no answer.", True),
-)
+
+
+def _call_columns(shared: str = "") -> tuple[Column, ...]:
+    """What is known of a call. `shared`: what to say of figures that repeat where several rows come of one call."""
+    return (
+        Column("template", "string", "Key of the instruction. Null: curated, or changed since.", True),
+        Column("template_version", "int64", "Version of the instruction. Null: curated, or changed since.", True),
+        Column("template_hash", "string", f"SHA-256 of the instruction. {_CURATED}", True),
+        Column("model_asked", "string", f"Model name as it was asked for. {_CURATED}", True),
+        Column("model_answered", "string", "Model name that the endpoint gave with its answer. Null: curated, or none given.", True),
+        Column("temperature", "float64", f"Temperature of the call. {_CURATED}", True),
+        Column("seed", "int64", f"Seed of the call. {_CURATED}", True),
+        Column("parameters", "string", f"All parameters of the call as JSON. {_CURATED}", True),
+        Column("input_tokens", "int64", f"Tokens that the call read. {shared}Null: curated, or not told.", True),
+        Column("output_tokens", "int64", f"Tokens that the call wrote. {shared}Null: curated, or not told.", True),
+        Column("cost", "float64", f"Price of the call in the currency of the study's prices. {shared}{_CURATED}", True),
+        Column("latency_ms", "int64", "Time from the call to its answer in milliseconds. Null: curated, or no answer.", True),
+    )
+
+
+_PER_CALL = "Per call, so it repeats for each candidate of the call: sum it over attempts, never over candidates. "
 
 CANDIDATES = Table(
     "candidates",
@@ -78,7 +86,7 @@ CANDIDATES = Table(
         Column("attempt_id", "string", f"Pseudonym of the call that gave it; joins to attempts. {_CURATED}", True),
         Column("attempt_number", "int64", f"Number of that call for its part of the recipe; 1 was the first. {_CURATED}", True),
         Column("raw_output_sha256", "string", f"SHA-256 of what the call gave; the text stands in attempts. {_CURATED}", True),
-        *_CALL,
+        *_call_columns(_PER_CALL),
         Column("text", "string", "The candidate."),
     ),
 )
@@ -114,7 +122,7 @@ ATTEMPTS = Table(
         Column("attempt_number", "int64", "1 for the first call for the part."),
         Column("state", "string", "How it ended.", False, ("CALLING", "SUCCEEDED", "FAILED")),
         Column("error_code", "string", "Why it failed or was refused. Null: neither.", True),
-        *_CALL,
+        *_call_columns(),
         Column("raw_output", "string", "What the model gave, before cleaning. Null: nothing.", True),
         Column("started_at", "string", "When it was made: ISO 8601 with offset."),
         Column("finished_at", "string", "When its outcome was stored.", True),
@@ -155,6 +163,15 @@ def annotators_table(question_codes: Iterable[str]) -> Table:
             Column("language", "string", "Language of the locale."),
             Column("country", "string", "Country as published, for example india."),
             Column("wave", "int64", "Recruitment wave."),
+            IN_BALANCED_SUBSET,
+            Column(
+                "raking_weight",
+                "float64",
+                "Weight to the study's population tables, mean 1 in each set of locales. Null: participation not completed, locale in no "
+                "set, or no balance rule.",
+                True,
+            ),
+            Column("balance_rule", "int64", "Version of the balance rule that gave both. Null: the study has none.", True),
             *questions,
         ),
     )
