@@ -6,6 +6,7 @@ from rest_framework import serializers
 
 from apps.api.pagination import encode_cursor
 from apps.exports.selectors import FeedEntry, PublishedCandidate, iso
+from apps.quotas.selectors import CellCount
 
 Serializer = serializers.Serializer[Any]
 
@@ -141,6 +142,28 @@ class StudySerializer(Serializer):
 
 class StudyListSerializer(Serializer):
     results = StudySerializer(many=True)
+
+
+class QuotaCellSerializer(Serializer):
+    quota = serializers.CharField()
+    kind = serializers.ChoiceField(choices=["HARD", "SOFT", "MONITOR"])
+    locales = serializers.ListField(child=serializers.CharField(), help_text="Tags that the quota spans, for example hi-IN.")
+    cell = serializers.CharField(allow_null=True, help_text="null: people outside the cells.")
+    target = serializers.IntegerField(allow_null=True, help_text="Outside the cells their limit; null: no limit.")
+    reserved = serializers.IntegerField(help_text="Admitted and at work.")
+    completed = serializers.IntegerField(help_text="Including those that are over.")
+    released = serializers.IntegerField(help_text="Left, expired or withdrew; the place is free again.")
+    over = serializers.IntegerField(help_text="Completed after their place had gone to somebody else; not counted towards the target.")
+    taken = serializers.IntegerField(help_text="reserved + completed − over: what counts towards the target.")
+
+    def to_representation(self, instance: CellCount) -> dict[str, Any]:
+        return {**super().to_representation(instance), "cell": None if instance.is_outside else instance.cell}
+
+
+class QuotasSerializer(Serializer):
+    study = serializers.CharField()
+    counted_at = serializers.CharField(help_text="ISO 8601 with offset.")
+    cells = QuotaCellSerializer(many=True, help_text="In the order of quotas and cells; after each quota those outside its cells.")
 
 
 class ErrorSerializer(Serializer):

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 from django.http import HttpResponseBase, JsonResponse, StreamingHttpResponse
+from django.utils import timezone
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, PolymorphicProxySerializer, extend_schema, inline_serializer
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
@@ -17,12 +18,14 @@ from rest_framework.views import APIView
 
 from apps.api.errors import BadParameter, StudyNotFound, UnknownParameters, exception_handler
 from apps.api.pagination import decode_cursor, encode_cursor
-from apps.api.serializers import ComparisonSerializer, ErasedSerializer, ErrorSerializer, StudyListSerializer, entry_data
-from apps.exports.selectors import Position, Watermark, current_watermark, feed, study_overview
+from apps.api.serializers import ComparisonSerializer, ErasedSerializer, ErrorSerializer, QuotasSerializer, StudyListSerializer, entry_data
+from apps.exports.selectors import Position, Watermark, current_watermark, feed, iso, study_overview
+from apps.quotas.selectors import quota_board
 from apps.studies.models import ApiToken, Study
 
 PAGE_SIZE, MAXIMUM_PAGE_SIZE, STREAM_CHUNK = 100, 500, 500
 
+_NO_STUDY = "Your token has no such study. /api/v1/studies/ tells which one it has."
 _ERRORS = dict.fromkeys((400, 401, 404, 406), ErrorSerializer)
 _FORMAT = OpenApiParameter("format", enum=["json", "ndjson"], description="The same choice as the Accept header.")
 
@@ -76,7 +79,7 @@ class StudyView(APIView):
         token = cast(ApiToken, self.request.auth)
         study = token.membership.study
         if self.request.query_params.get("study", study.slug) != study.slug:
-            raise StudyNotFound("Your token has no such study. Leave `study` out, or ask /api/v1/studies/ which one it has.")
+            raise StudyNotFound(_NO_STUDY)
         return study
 
 
@@ -142,6 +145,25 @@ class StudiesView(StudyView):
     )
     def get(self, request: Request) -> Response:
         return Response(StudyListSerializer({"results": [study_overview(self.study)]}).data)
+
+
+class QuotasView(StudyView):
+    @extend_schema(
+        operation_id="studies_quotas",
+        summary="The quota board",
+        description="Target, reserved, completed, released and over of every quota cell, counted when asked, as on the desk's board.",
+        parameters=[
+            OpenApiParameter("slug", location=OpenApiParameter.PATH, description="Slug of the token's study."),
+            OpenApiParameter("format", enum=["json"]),
+        ],
+        responses={200: QuotasSerializer, **_ERRORS},
+    )
+    def get(self, request: Request, slug: str) -> Response:
+        study = self.study
+        if slug != study.slug:
+            raise StudyNotFound(_NO_STUDY)
+        counted_at = iso(timezone.now())
+        return Response(QuotasSerializer({"study": study.slug, "counted_at": counted_at, "cells": quota_board(study)}).data)
 
 
 @extend_schema(exclude=True)

@@ -12,14 +12,14 @@ from django.template.response import TemplateResponse
 from django.urls import path
 from django.utils import timezone
 
-from apps.annotation.services.reviewing import SetWasShown, edit_candidate_set, reject_candidate_set
-from apps.generation.acceptance import AnswerRefused
+from apps.annotation.services.reviewing import SetWasShown, check_changeable, edit_candidate_set, reject_candidate_set
+from apps.core.text import counted
 from apps.generation.admin import CandidateSetAdmin, ReasonForm
 from apps.generation.models import CandidateSet
-from apps.generation.services.reviewing import NotReviewable, ReasonMissing, drafted
+from apps.generation.services.reviewing import CandidatesRefused, NotReviewable, ReasonMissing, drafted, fault_text
 from apps.studies.permissions import limit_to_writable
 
-REFUSALS = (AnswerRefused, NotReviewable, ReasonMissing, SetWasShown)
+REFUSALS = (NotReviewable, ReasonMissing, SetWasShown)
 
 
 class ReviewForm(forms.Form):
@@ -36,6 +36,14 @@ class ReviewForm(forms.Form):
 
     def texts(self) -> list[str]:
         return [value for name, value in self.cleaned_data.items() if name.startswith("text_")]
+
+    def add_faults(self, refused: CandidatesRefused) -> None:
+        """Every fault beside the candidate that it is about."""
+        for fault in refused.faults:
+            if fault.slot is None or f"text_{fault.slot}" not in self.fields:
+                self.add_error(None, fault_text(fault))
+            else:
+                self.add_error(f"text_{fault.slot}", fault.words)
 
 
 @admin.register(CandidateSet)
@@ -58,9 +66,15 @@ class ReviewedCandidateSetAdmin(CandidateSetAdmin):
             except REFUSALS as refused:
                 refusals[str(refused)] = refusals.get(str(refused), 0) + 1
         if rejected:
-            self.message_user(request, f"{rejected} candidate sets are rejected; others are made in their place.", messages.SUCCESS)
+            self.message_user(request, f"Rejected: {counted(rejected, 'candidate set')}. Others are made in their place.", messages.SUCCESS)
         for words, count in refusals.items():
-            self.message_user(request, f"{words} ({count} of the sets)", messages.WARNING)
+            self.message_user(request, words if count == 1 else f"{words} ({count} sets)", messages.WARNING)
+
+    def change_view(self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None) -> Any:
+        """With the way to the form for editing by hand, or why there is none."""
+        row = self.get_object(request, object_id)
+        context = {"may_write": self.may_write(request, row), "refusal": _refusal(row)} if row else {}
+        return super().change_view(request, object_id, form_url, {**context, **(extra_context or {})})
 
     def get_urls(self) -> list[Any]:
         page = self.admin_site.admin_view(self.edit)
@@ -73,6 +87,9 @@ class ReviewedCandidateSetAdmin(CandidateSetAdmin):
             raise Http404("No such candidate set, or you are not a member of its study.")
         if not self.may_write(request, row):
             raise PermissionDenied
+        if refusal := _refusal(row):
+            self.message_user(request, str(refusal), messages.WARNING)
+            return redirect("admin:generation_candidateset_change", row.pk)
         candidates = list(row.candidates.all()) or drafted(row)
         texts = [candidate.text for candidate in candidates][: row.k]
         form = ReviewForm(request.POST or None, texts=texts + [""] * (row.k - len(texts)))
@@ -85,6 +102,8 @@ class ReviewedCandidateSetAdmin(CandidateSetAdmin):
                     reviewer=_reviewer(request),
                     now=timezone.now(),
                 )
+            except CandidatesRefused as refused:
+                form.add_faults(refused)
             except REFUSALS as refused:
                 form.add_error(None, str(refused))
             else:
@@ -92,6 +111,15 @@ class ReviewedCandidateSetAdmin(CandidateSetAdmin):
                 return redirect("admin:generation_candidateset_change", curated.pk)
         context = {**self.admin_site.each_context(request), "title": f"Edit {row}", "opts": self.opts, "set": row, "form": form}
         return TemplateResponse(request, "admin/generation/candidateset/edit.html", context)
+
+
+def _refusal(row: CandidateSet) -> NotReviewable | SetWasShown | None:
+    """Why a set can be neither rejected nor edited; None where it can."""
+    try:
+        check_changeable(row)
+    except (NotReviewable, SetWasShown) as refusal:
+        return refusal
+    return None
 
 
 def _reviewer(request: HttpRequest) -> Any:

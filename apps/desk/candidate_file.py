@@ -13,13 +13,11 @@ from django.db import transaction
 from apps.accounts.models import User
 from apps.annotation.services.reviewing import SetWasShown, curate_candidate_set
 from apps.content.models import Prompt
-from apps.core.errors import DomainError
 from apps.desk.study_file.errors import FileRefused, Problem
 from apps.desk.study_file.source import decode, read_bounded
-from apps.generation.acceptance import AnswerRefused
 from apps.generation.arms import arms_of_study
 from apps.generation.models import Recipe
-from apps.generation.services.reviewing import NotReviewable
+from apps.generation.services.reviewing import CandidatesRefused, NotReviewable, fault_text
 from apps.studies.models import Study
 
 MAX_BYTES = 100 * 1024 * 1024
@@ -67,8 +65,11 @@ def import_candidate_file(
                     recipe=line.recipe, language=line.language, text=line.text, texts=line.candidates, reviewer=reviewer, now=now
                 )
                 counts["stored" if is_new else "unchanged"] += 1
-            except (AnswerRefused, NotReviewable, SetWasShown) as refused:
-                _add(path.name, problems, line.number, line.label, _words(refused))
+            except CandidatesRefused as refused:
+                for fault in refused.faults:
+                    _add(path.name, problems, line.number, line.label, f"{fault_text(fault)} ({fault.code})")
+            except (NotReviewable, SetWasShown) as refused:
+                _add(path.name, problems, line.number, line.label, str(refused))
         if problems:
             raise FileRefused(path.name, problems)
     return counts
@@ -79,11 +80,6 @@ def _add(name: str, problems: list[Problem], line: int, key: str, message: str) 
     if len(problems) == MAX_PROBLEMS:
         problems.append(Problem(line + 1, "", f"the first {MAX_PROBLEMS} problems are listed; the file was read no further"))
         raise FileRefused(name, problems)
-
-
-def _words(refused: DomainError) -> str:
-    code = getattr(refused, "code", "")
-    return f"{refused} ({code})" if isinstance(refused, AnswerRefused) else str(refused)
 
 
 def _lines(study: Study, text: str, problems: list[Problem]) -> list[_Line]:
@@ -115,8 +111,6 @@ def _lines(study: Study, text: str, problems: list[Problem]) -> list[_Line]:
             problems.append(Problem(number, label, "expected a study with a current recipe"))
         elif not message:
             problems.append(Problem(number, label, f"expected a prompt with a text in {language}"))
-        elif len(candidates) != recipe.k:
-            problems.append(Problem(number, label, f"expected {recipe.k} candidates, found {len(candidates)}"))
         elif (earlier := seen.setdefault((key, language), number)) != number:
             problems.append(Problem(number, label, f"expected each set once: it stands on line {earlier} already"))
         else:

@@ -8,14 +8,14 @@ from django.db.models.functions import Coalesce
 
 from apps.accounts.models import User
 from apps.annotation.models import Assignment, Slot
-from apps.annotators.models import Annotator
+from apps.annotators.models import Annotator, RecruitmentLink
 from apps.generation.models import CandidateSet
 from apps.studies.models import Study, StudyLocale
 
 
 @dataclass(frozen=True)
 class StudyOverview:
-    """One line of the desk's first page; every number is counted when asked."""
+    """One line of the desk's first page; every number is counted when asked. People and conversations are those of fieldwork."""
 
     pk: int
     slug: str
@@ -40,6 +40,9 @@ def _count(
 
 def study_overviews(user: User | AnonymousUser) -> list[StudyOverview]:
     """The studies that `user` is a member of, newest first, in one query."""
+    live = RecruitmentLink.Purpose.LIVE
+    people = Annotator.objects.filter(recruitment_link__purpose=live)
+    conversations = Assignment.objects.counted().filter(annotator__recruitment_link__purpose=live)
     pregenerated = CandidateSet.objects.filter(is_live=False)
     unfinished = Q(state=CandidateSet.State.PENDING) | Q(state=CandidateSet.State.GENERATING)
     studies = Study.objects.visible_to(user).annotate(
@@ -47,9 +50,9 @@ def study_overviews(user: User | AnonymousUser) -> list[StudyOverview]:
         sets_ready=_count(pregenerated.filter(state=CandidateSet.State.READY), "recipe__study"),
         sets_waiting=_count(pregenerated.filter(unfinished), "recipe__study"),
         sets_failed=_count(pregenerated.filter(state=CandidateSet.State.FAILED), "recipe__study"),
-        taking_part=_count(Annotator.objects.filter(state=Annotator.State.ACTIVE), "study"),
-        completed=_count(Annotator.objects.filter(state=Annotator.State.COMPLETED), "study"),
-        conversation_count=_count(Assignment.objects.counted(), "annotator__study"),
+        taking_part=_count(people.filter(state=Annotator.State.ACTIVE), "study"),
+        completed=_count(people.filter(state=Annotator.State.COMPLETED), "study"),
+        conversation_count=_count(conversations, "annotator__study"),
         seats=_count(Slot.objects.exclude(state=Slot.State.RETIRED), "study_locale__study"),
     )
     return [

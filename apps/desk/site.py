@@ -12,10 +12,10 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "Design": ("Study", "TaskDesign", "ConsentForm", "Guideline", "Questionnaire"),
     "Content": ("Prompt", "Topic", "PromptSet"),
     "Candidates": ("CandidateSet", "Recipe", "RecipePart", "ModelSpec", "InstructionTemplate", "GenerationPolicy"),
-    "Recruitment": ("RecruitmentLink", "Annotator", "Consent"),
+    "Recruitment": ("RecruitmentLink", "PayRule", "Annotator", "Consent", "PanelEvent"),
     "Quotas": ("Quota", "Placement"),
-    "Fieldwork": ("Conversation", "Assignment", "Slot"),
-    "Releases": ("Release",),
+    "Fieldwork": ("AssignmentPlan", "Conversation", "Assignment", "Slot"),
+    "Releases": ("BalanceRule", "Release"),
     "Access": ("User", "ApiToken"),
 }
 
@@ -57,8 +57,16 @@ class DeskAdminSite(admin.AdminSite):
             )
         return [section for section in sections if section["models"]]
 
+    def get_urls(self) -> list[Any]:
+        # Imported here, and below: Django makes the site before the models are loaded.
+        from apps.desk.board.pages import board_urls
+        from apps.desk.payments.pages import payment_urls
+
+        return [*board_urls(self), *payment_urls(self), *super().get_urls()]
+
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
-        # Imported here: Django makes the site before the models are loaded.
+        from apps.desk.board.pages import ALARMS_KEPT, alarms_for
         from apps.desk.selectors import study_overviews
 
-        return super().index(request, {"studies": study_overviews(request.user), **(extra_context or {})})
+        context = {"studies": study_overviews(request.user), "starving": alarms_for(request), "alarms_kept": ALARMS_KEPT}
+        return super().index(request, {**context, **(extra_context or {})})

@@ -119,6 +119,18 @@ def test_other_failures_have_the_same_shape(get, client, token):
     assert_error(client.post("/api/v1/schema/"), 405, "method_not_allowed")
 
 
+@pytest.mark.parametrize("name", ["comparisons", "studies", "schema", "docs"])
+def test_an_address_without_its_trailing_slash_leads_to_the_one_with_it(client, db, name):
+    response = client.get(f"/api/v1/{name}?page_size=2")
+    assert (response.status_code, response.headers["Location"]) == (301, f"/api/v1/{name}/?page_size=2")
+    assert_error(client.get(f"/api/v1/{name}x"), 404, "not_found")
+
+
+def test_an_unknown_format_of_the_schema_is_told_in_json(client, db):
+    for path in ("/api/v1/schema/", "/api/v1/docs/"):
+        assert_error(client.get(path, {"format": "zzz"}), 404, "not_found")
+
+
 def test_schema_and_page_are_public_and_set_no_cookie(client, db):
     for path in ("/api/v1/schema/", "/api/v1/docs/", "/api/v1/docs/?script="):
         response = client.get(path)

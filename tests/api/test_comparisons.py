@@ -136,7 +136,7 @@ def test_pilots_the_withdrawn_and_gold_are_left_out(get, study):
     first.save()
     pilot = RecruitmentLink.objects.create(study=study, name="pilot", purpose=RecruitmentLink.Purpose.PILOT)
     Annotator.objects.filter(pk=second.pk).update(recruitment_link=pilot)
-    Assignment.objects.filter(annotator=third, purpose="OWN").update(purpose="GOLD")
+    Assignment.objects.filter(annotator=third, purpose="OWN").update(purpose="GOLD", prompt=study.prompts.first())
     assert len(walk(get)) == 2
 
 

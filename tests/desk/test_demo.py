@@ -166,6 +166,8 @@ def test_the_demo_does_not_run_with_production_settings(folder):
         "POLYPHONY_ENVIRONMENT": "production",
         "SECRET_KEY": "Zx9-qLm2vTn8yRsHgJ4cFaEo6iXtRwQeYzUbVpMk9sDhJ5gTnCe", "ALLOWED_HOSTS": "x.org",
         "PSEUDONYM_KEY": "Pq7-wErTyUiOp5aSdFgHjKl3zXcVbNm2qWeRtYuIoP8sDfGhJk", "DATABASE_URL": "postgres://a@127.0.0.1/b",
+        "PANEL_KEY": "Wb4-nHcTqEu7mZsLvXk9yRgJpDfAo2iQwKtBxYzUhVrMl6sPdN8",
+        "IDENTITY_KEY": "Gm3-zKpWrXs8vNyQbTj5cFhLuEa9oDiRwMtHxBkYgVqUl7sZdP2",
         "REDIS_URL": "redis://127.0.0.1/0",
     }  # fmt: skip
     command = [sys.executable, "manage.py", "demo", "--port", str(free_port())]

@@ -83,7 +83,18 @@ def test_the_design_is_that_of_the_paper(demo):
     assert demo.task_design.explanation.policy == "required"
     (recipe,) = demo.recipes.values()
     assert [(part.method, part.count) for part in recipe.parts] == [("negatively_correlated", 3), ("default", 1)]
-    assert {quota.locales[0]: quota.cells["all"].target for quota in demo.quotas.values()} == dict.fromkeys(TAGS, 100)
+
+
+def test_each_country_has_quotas_by_its_population(demo):
+    totals = {"US": 100, "FR": 100, "IT": 100, "BR": 100, "IN": 200}
+    for country, total in totals.items():
+        quotas = {key: quota for key, quota in demo.quotas.items() if key.startswith(country)}
+        assert set(quotas) == {f"{country}_{dimension}" for dimension in ("age_gender", "education_isced3", "region")}
+        for key, quota in quotas.items():
+            assert quota.locales == [tag for tag in TAGS if tag.endswith(country)]
+            assert sum(cell.target for cell in quota.cells.values()) == total
+            is_old = country == "IN" and not key.endswith("age_gender")
+            assert quota.kind == ("hard" if key.endswith("age_gender") else "monitor" if is_old else "soft")
 
 
 def test_twelve_prompts_in_five_languages_are_all_different(demo):

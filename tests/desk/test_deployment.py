@@ -97,6 +97,8 @@ def production(tmp_path, db) -> dict[str, str]:
         "POLYPHONY_VAR_DIR": str(tmp_path),
         "SECRET_KEY": secrets.token_urlsafe(64),
         "PSEUDONYM_KEY": secrets.token_urlsafe(64),
+        "PANEL_KEY": secrets.token_urlsafe(64),
+        "IDENTITY_KEY": secrets.token_urlsafe(64),
         "ALLOWED_HOSTS": "polyphony.example.org, other.example.org",
         "DATABASE_URL": f"postgres://{user}:{password}@{database['HOST']}:{database['PORT']}/{connection.settings_dict['NAME']}",
         "REDIS_URL": settings.REDIS_URL,

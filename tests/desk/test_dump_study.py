@@ -21,16 +21,44 @@ from tests.desk.study_files import ARMS, SMALL, changed, write
 from tests.factories import StudyFactory
 
 FULL = (
-    ("  seed: 7\n", "  seed: -9\n  state: open\n  own_prompt_share: 0.25\n  invitation: {en: Write!, fr: Écrivez !}\n  wave: 2\n"),
+    (
+        "  seed: 7\n",
+        "  seed: -9\n  state: open\n  own_prompt_share: 0.25\n  max_conversations_per_day: 4\n"
+        "  invitation: {en: Write!, fr: Écrivez !}\n  wave: 2\n  excluded_studies: [earlier]\n",
+    ),
+    (
+        '    published_country: "united states"\n',
+        '    published_country: "united states"\n    pay: {currency: USD, completed: 6.5, per_conversation: 0.75, screened_out: 0.25}\n',
+    ),
     ("    model: polyphony-offline\n", "    base_url: https://host/v1\n    model: m-1\n    api_key_variable: KEY\n    input_price: 0.15\n"),
-    ("    topic: family\n", "    topic: family\n    version: 4\n"),
+    ("    topic: family\n", "    topic: family\n    version: 4\n    is_gold: true\n"),
     ('    text:\n      en: "Answer', '    version: 3\n    text:\n      en: "Answer'),
     (
         "    completion_url",
-        "    is_open: false\n    purpose: pilot\n    screen_out_url: https://panel.example/out\n"
+        "    is_open: false\n    kind: prolific\n    participant_parameter: pid\n    purpose: preview\n    completion_code: C1\n"
+        "    screen_out_code: S1\n    screen_out_url: https://panel.example/out\n    quota_full_code: Q1\n"
         "    quota_full_url: https://panel.example/full\n    completion_url",
     ),
     *ARMS,
+    (
+        "recruitment_links:\n",
+        "assignment:\n  policy: fixed_set\n  set_size: 4\n  balance: {quota: women_and_men, max_share: 0.4}\n"
+        "  repeat: {share: 0.1, after_tasks: 5, after_hours: 12}\n  gold: {share: 0.07}\n\nrecruitment_links:\n",
+    ),
+    (
+        "quotas:\n  women_and_men:\n    kind: hard\n",
+        'population:\n  builtin: ["US/gender"]\n  own:\n    census:\n      country: US\n      dimension: sex\n      year: "2024"\n'
+        "      grade: B\n      source: A census.\n      note: Of adults.\n      shares:\n"
+        "        women: {share: 0.512345, strata: {gender: [woman]}}\n        men: {share: 0.487655, strata: {gender: man}}\n"
+        "quotas:\n  by_table: {kind: soft, locales: [en-US], table: US/gender, total: 11}\n"
+        "  by_census: {locales: [fr-FR], table: census, total: 101, no_cell: ask, outside_share: 0.125}\n"
+        "  women_and_men:\n    kind: hard\n",
+    ),
+    (
+        "\nrecruitment_links:\n",
+        "\nbalance:\n  seed: 41\n  min_annotators: 5\n  max_weight: 3.5\n"
+        "  sets:\n    - {table: US/gender, locales: [en-US], weights: [census]}\n\nrecruitment_links:\n",
+    ),
     ("Read **all** answers.", "Read **all** answers:  two  spaces, “quotes”, C:\\\\temp, # no comment, - no list"),
 )
 
@@ -38,6 +66,7 @@ FULL = (
 @pytest.mark.django_db
 @pytest.mark.parametrize("replacements", [(), FULL], ids=["small", "every optional key"])
 def test_a_dump_loads_to_the_same_study_and_dumps_to_the_same_bytes(tmp_path, replacements):
+    StudyFactory(slug="earlier")
     _, file = read_study_file(write(tmp_path, changed(*replacements)))
     study = load_study_file(tmp_path / "study.yaml").study
     first = dump_study(study)
@@ -60,6 +89,7 @@ def test_loading_a_dump_over_its_own_study_changes_nothing(tmp_path):
 
 @pytest.mark.django_db
 def test_every_key_of_the_format_is_dumped(tmp_path):
+    StudyFactory(slug="earlier")
     study = load_study_file(write(tmp_path, changed(*FULL))).study
     dump = dump_study(study)
 

@@ -107,20 +107,40 @@ def test_every_problem_is_named_with_its_line(study, tmp_path):
         lines(row(study)),
         lines(row(study, 1, candidates="one")),
         lines(row(study, 1, candidates=BY_HAND[:3])),
-        lines(row(study, 1, candidates=[*BY_HAND[:3], "Too short."])),
+        lines(row(study, 1, language="fr", candidates=[*IN_FRENCH[:3], "Trop court."])),
         "",
     ])  # fmt: skip
     problems = refused(study, tmp_path, text)
-    assert [problem.split(":")[0] for problem in problems] == [f"line {number}" for number in range(2, 12)]
+    assert [problem.split(":")[0] for problem in problems] == [f"line {number}" for number in [*range(2, 12), 11]]
     for problem, words in zip(
         problems,
         [
             "one JSON object", "the keys prompt, language, candidates", "the keys", "found “nobody”", "expected one of en, fr, found “hi”",
-            "found no text", "stands on line 1 already", "list of texts", "expected 4 candidates, found 3", "Candidate 4",
+            "found no text", "stands on line 1 already", "list of texts", "3 answers instead of 4", "Candidate 4",
+            "The set: The answers have",
         ],
         strict=True,
     ):  # fmt: skip
         assert words in problem
+
+
+def test_all_faults_of_the_candidates_of_a_line_are_named_at_once(study, tmp_path):
+    wrong = ["As an AI language model, I will not say.", "", *BY_HAND[:1]]
+    problems = refused(study, tmp_path, lines(row(study), row(study, 1, candidates=wrong)))
+    assert {problem.split(":")[0] for problem in problems} == {"line 2"}
+    told = "\n".join(problems)
+    for words in (
+        "The set: 3 answers instead of 4. (wrong_count)",
+        "Candidate 2: It is empty.",
+        "(self_naming)",
+        "(too_short)",
+    ):
+        assert words in told
+
+
+def test_a_missing_file_is_told_with_a_colon(study, tmp_path):
+    with pytest.raises(CommandError, match=r"\n  nowhere\.jsonl: there is no such file$"):
+        call_command("import_candidates", study.slug, str(tmp_path / "nowhere.jsonl"))
 
 
 def test_an_empty_file_says_so(study, tmp_path):

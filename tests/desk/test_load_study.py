@@ -69,8 +69,8 @@ def test_a_file_becomes_a_whole_study(load):
         prompt.text_in("it")
     quota = study.quotas.get()
     assert {cell.key: (cell.target, cell.strata) for cell in quota.cells.all()} == {
-        "women": (50, {"gender": "female"}),
-        "men": (50, {"gender": "male"}),
+        "women": (50, {"gender": ["female"]}),
+        "men": (50, {"gender": ["male"]}),
     }
     link = study.recruitment_links.get()
     assert len(link.token) >= 20
@@ -96,7 +96,7 @@ def test_the_same_file_again_writes_nothing(load):
 
 
 def test_nothing_is_half_loaded(load, monkeypatch):
-    monkeypatch.setattr("apps.desk.study_file.loading.QuotaCell.objects.create", None)
+    monkeypatch.setattr("apps.desk.study_file.loading.store_sample", None)
     with pytest.raises(TypeError):
         load()
     assert not Study.objects.exists()
@@ -225,7 +225,6 @@ def test_a_removed_prompt_stays_for_those_who_judged_it(load):
 FORBIDDEN = [
     (("  seed: 7\n", "  seed: 8\n"), "seed: 8", "study.seed", "expected 7 as before, found 8"),
     (("Test University", "Other University"), "Other University", "study.organisation", "they agreed to it"),
-    (("  overlap: 3\n", "  overlap: 2\n"), "overlap: 2", "study.overlap", "at least 3"),
     (("min_turns: 2", "min_turns: 1"), "task_design:", "task_design", "the task design as before"),
     (("published_country: france", "published_country: gaul"), "gaul", "locales[fr-FR].published_country", "france as before"),
     (("model: polyphony-offline", "model: another"), "  offline:", "models.offline", "the model polyphony-offline"),
@@ -233,6 +232,12 @@ FORBIDDEN = [
     (("Answer the message.", "Answer it."), "  plain:", "templates.plain", "the instruction as before"),
     (("strata: {gender: male}", "strata: {}"), "    cells:", "quotas.women_and_men.cells", "strata as before"),
     (("  seed: 7\n", "  seed: 7\n  state: draft\n"), "state: draft", "study.state", "expected open, paused or closed"),
+    (
+        ("  - name: panel\n", "  - name: panel\n    kind: panel\n"),
+        "kind: panel",
+        "recruitment_links[panel].kind",
+        "make another link instead",
+    ),
 ]
 
 

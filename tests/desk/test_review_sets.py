@@ -41,7 +41,7 @@ def in_english() -> CandidateSet:
 def test_the_seats_of_a_rejected_set_wait_for_its_successor(desk):
     row = in_english()
     slots = list(Slot.objects.filter(candidate_set=row).values_list("pk", flat=True))
-    assert "1 candidate sets are rejected" in reject(desk, row)
+    assert "Rejected: 1 candidate set." in reject(desk, row)
     row.refresh_from_db()
     assert (row.state, row.review_note) == ("REJECTED", "Two say the same.")
     successors = {slot.candidate_set for slot in Slot.objects.filter(pk__in=slots)}
@@ -108,6 +108,47 @@ def test_what_acceptance_refuses_is_not_stored_by_hand_either(desk, texts):
     row.refresh_from_db()
     assert row.state == "READY"
     assert not CandidateSet.objects.exclude(state="READY").exists()
+
+
+def test_every_fault_stands_beside_its_candidate(desk):
+    row = in_english()
+    page = edit(desk, row, [BY_HAND[0], "As an AI language model, I will not say.", BY_HAND[2], "Too short."])
+    errors = page.context["form"].errors
+    assert errors["text_3"] == ["2 words; at least 10 wanted."]
+    assert len(errors["text_1"]) == 2
+    assert "text_0" not in errors
+
+
+def pages_of(desk, row):
+    page = desk.get(reverse("admin:generation_candidateset_change", args=[row.pk])).text
+    form = desk.get(reverse("admin:generation_candidateset_edit", args=[row.pk]), follow=True).text
+    return page, form
+
+
+def test_a_rejected_set_offers_no_form_and_leads_to_the_one_in_its_place(desk):
+    row = in_english()
+    assert "Edit by hand" in pages_of(desk, row)[0]
+    reject(desk, row)
+    successor = CandidateSet.objects.get(state="PENDING")
+    for page in pages_of(desk, row):
+        assert "Edit by hand" not in page
+        assert 'name="text_0"' not in page
+        assert f"was rejected before. Work on candidate set {successor.pk}, which took its place." in page
+        assert reverse("admin:generation_candidateset_change", args=[successor.pk]) in page
+    assert "was rejected before" in reject(desk, row)
+    assert "was rejected before" in edit(desk, row, BY_HAND).text
+    assert CandidateSet.objects.exclude(state__in=["READY", "REJECTED"]).count() == 1
+
+
+def test_sets_that_are_seen_or_not_made_yet_say_why_they_cannot_be_edited(desk, study):
+    seen = claim(admitted_annotator(study)).slot.candidate_set
+    waiting = CandidateSet.objects.filter(language="fr").first()
+    CandidateSet.objects.filter(pk=waiting.pk).update(state="PENDING", ready_at=None)
+    for row, why in ((seen, "People have seen these candidates"), (waiting, "is not made yet. Wait until it is ready")):
+        for page in pages_of(desk, row):
+            assert why in page
+            assert "Edit by hand" not in page
+            assert 'name="text_0"' not in page
 
 
 def test_an_auditor_may_not_edit(client, study):

@@ -104,6 +104,13 @@ WRONG = [
         "recruitment_links[panel].locales",
         "at least 1",
     ),
+    (("  - name: panel\n", "  - name: panel\n    kind: email\n"), "kind: email", "recruitment_links[panel].kind", "prolific"),
+    (
+        ("  - name: panel\n", "  - name: panel\n    participant_parameter: sig\n"),
+        "participant_parameter: sig",
+        "recruitment_links[panel].participant_parameter",
+        "none of locale, session, ts, sig",
+    ),
 ]
 
 
@@ -144,7 +151,7 @@ POLICY = "\ntopics:\n"
             ("{method: default", "{method: persona"),
             "persona",
             "recipes.nc3_default1.parts[2]",
-            "expected 1 variants, as many as `count`, found 0",
+            "expected 1 variant, as many as `count`, found 0",
         ),
         (("{method: default", "{method: sampling"), "sampling", "recipes.nc3_default1.parts[2].method", "temperature"),
         (

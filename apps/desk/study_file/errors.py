@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from apps.core.errors import DomainError
+from apps.core.text import counted
 
 
 @dataclass(frozen=True, order=True)
@@ -26,6 +27,6 @@ class FileRefused(DomainError):
     def __init__(self, name: str, problems: list[Problem]) -> None:
         self.name = name
         self.problems = sorted(problems)
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        lines = [f"{name}: {count}; nothing was loaded.", *(f"  {name}, {problem}" for problem in self.problems)]
+        lines = [f"{name}: {counted(len(problems), 'problem')}; nothing was loaded."]
+        lines += [f"  {name}{', ' if problem.line else ': '}{problem}" for problem in self.problems]
         super().__init__("\n".join(lines), file=name, problems=[str(problem) for problem in self.problems])

@@ -17,7 +17,14 @@ _FIXED_LOCALE_KEYS = ("published_country", "explanation_min_words")
 
 def forbidden_changes(source: Source, before: StudyFile, after: StudyFile) -> list[Problem]:
     """The differences between `before` (the study now) and `after` (the file) that must not happen during fieldwork."""
-    changes = [*_study(before, after), *_locales(before, after), *_generation(before, after), *_quotas(before, after)]
+    changes = [
+        *_study(before, after),
+        *_locales(before, after),
+        *_generation(before, after),
+        *_quotas(before, after),
+        *_links(before, after),
+        *_prompts(before, after),
+    ]
     return [source.problem(path, f"people have joined this study: {message}") for path, message in changes]
 
 
@@ -34,8 +41,6 @@ def _study(before: StudyFile, after: StudyFile) -> Iterator[Change]:
         if old != new:
             message = f"expected “{old}” as before, since they agreed to it; for newcomers write the new one into the consent texts"
             yield ("study", key), message
-    if after.study.overlap < before.study.overlap:
-        yield ("study", "overlap"), f"expected at least {before.study.overlap}, since seats can be added but not taken away"
     if after.study.state == "draft":
         yield ("study", "state"), "expected open, paused or closed"
     if before.task_design != after.task_design:
@@ -83,3 +88,18 @@ def _quotas(before: StudyFile, after: StudyFile) -> Iterator[Change]:
             yield ("quotas", key, "locales"), "expected the locales as before"
         if {name: cell.strata for name, cell in old.cells.items()} != {name: cell.strata for name, cell in new.cells.items()}:
             yield ("quotas", key, "cells"), "expected the cells and strata as before; targets may change"
+
+
+def _prompts(before: StudyFile, after: StudyFile) -> Iterator[Change]:
+    for key, prompt in after.prompts.items():
+        if key in before.prompts and before.prompts[key].is_gold != prompt.is_gold:
+            was = "true" if before.prompts[key].is_gold else "false"
+            yield ("prompts", key, "is_gold"), f"expected {was} as before; use another key for the other kind"
+
+
+def _links(before: StudyFile, after: StudyFile) -> Iterator[Change]:
+    old = {link.name: link for link in before.recruitment_links}
+    for place, link in enumerate(after.recruitment_links):
+        for key in ("kind", "participant_parameter"):
+            if link.name in old and getattr(old[link.name], key) != getattr(link, key):
+                yield ("recruitment_links", place, key), f"expected “{getattr(old[link.name], key)}” as before; make another link instead"

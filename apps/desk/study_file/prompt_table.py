@@ -14,8 +14,8 @@ from django.db import transaction
 
 from apps.core.text import clean_text, text_hash
 from apps.desk.study_file.errors import FileRefused, Problem
-from apps.desk.study_file.loading import PromptRow, store_prompts
 from apps.desk.study_file.source import decode, read_bounded
+from apps.desk.study_file.storing import PromptRow, store_prompts
 from apps.studies.models import Study
 
 MAX_BYTES = 100 * 1024 * 1024
@@ -43,7 +43,7 @@ class _Problems(list[Problem]):
 
 
 def import_prompt_file(*, study: Study, path: str | Path, progress: Progress | None = None) -> Counter[str]:
-    """Add the prompts of `path` (.csv or .jsonl; columns key, topic and one per language) to `study` in one transaction.
+    """Add the prompts of `path` to `study` in one transaction: .csv or .jsonl, columns key, topic, one per language, perhaps is_gold.
 
     The same text again changes nothing; another text is a new version; prompts that the file does not name stay.
     `progress(rows, total)` wraps the rows while they are checked; `total` is about their number.
@@ -106,7 +106,7 @@ def _header_is_right(header: list[str], languages: list[str], problems: _Problem
         if column not in header:
             problems.add(line, column, f"{expected}; this one is missing")
     for column in dict.fromkeys(header):
-        if column not in ("key", "topic", *settings.CONTENT_LANGUAGES):
+        if column not in ("key", "topic", "is_gold", *settings.CONTENT_LANGUAGES):
             problems.add(line, column[:60], f"unknown column; {expected}")
         elif header.count(column) > 1:
             problems.add(line, column, "expected each column once")
@@ -114,7 +114,7 @@ def _header_is_right(header: list[str], languages: list[str], problems: _Problem
 
 
 def _jsonl_rows(text: str, languages: list[str], problems: _Problems) -> Iterator[Row]:
-    known = {"key", "topic", *settings.CONTENT_LANGUAGES}
+    known = {"key", "topic", "is_gold", *settings.CONTENT_LANGUAGES}
     for line, content in enumerate(text.split("\n"), start=1):
         if not content.strip():
             continue
@@ -145,6 +145,8 @@ def _object_without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _checked(study: Study, languages: list[str], problems: _Problems, rows: Iterator[Row]) -> list[PromptRow]:
     topics = set(study.topics.values_list("key", flat=True))
+    # Once people have joined, a prompt stays what it is: what they judged counts as before.
+    is_fixed = dict(study.prompts.filter(is_current=True).values_list("key", "is_gold")) if study.annotators.exists() else {}
     keys: dict[str, int] = {}
     texts_seen: dict[tuple[str, str], tuple[str, int]] = {}
     checked = []
@@ -169,10 +171,29 @@ def _checked(study: Study, languages: list[str], problems: _Problems, rows: Iter
             other, other_line = texts_seen.setdefault((language, text_hash(text)), (key, line))
             if other != key:
                 problems.add(line, f"{key}, {language}", f"expected a text of its own: {other} on line {other_line} has the same")
-        checked.append(PromptRow(key, topic, texts))
+        is_gold = _flag(row.get("is_gold"), line, problems)
+        if is_gold is not None and is_fixed.get(key, is_gold) != is_gold:
+            problems.add(line, "is_gold", f"expected {str(not is_gold).lower()} as before, since people have joined this study")
+        checked.append(PromptRow(key, topic, texts, is_gold=is_gold))
     if not problems:
         _refuse_texts_of_other_prompts(study, languages, keys, texts_seen, problems)
     return checked
+
+
+_FLAGS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+
+def _flag(value: Any, line: int, problems: _Problems) -> bool | None:
+    """None where nothing is said."""
+    if isinstance(value, bool):
+        return value
+    text = value.strip().lower() if isinstance(value, str) else value
+    if text in (None, ""):
+        return None
+    if not isinstance(text, str) or text not in _FLAGS:
+        problems.add(line, "is_gold", "expected true, false or nothing")
+        return None
+    return _FLAGS[text]
 
 
 def _text(value: Any, is_needed: bool, line: int, key: str, problems: _Problems) -> str:

@@ -5,8 +5,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from apps.desk.study_file.balance import broken_balance_rules
 from apps.desk.study_file.errors import FileRefused, Problem
 from apps.desk.study_file.rules import broken_rules
+from apps.desk.study_file.sample import with_computed_cells
 from apps.desk.study_file.schema import FORMAT, StudyFile
 from apps.desk.study_file.source import Key, Source, read_source
 
@@ -38,6 +40,7 @@ _EXPECTED = {
 _PATTERNS = {
     r"^[-a-zA-Z0-9_]+$": "expected letters a–z, digits, “_” and “-” only",
     r"^[A-Z]{2}$": "expected two capital letters such as IN",
+    r"^[A-Z]{3}$": "expected three capital letters such as EUR",
     r"^[a-z]{2,3}$": "expected a language code such as hi",
     r"^([A-Z][A-Z0-9_]*)?$": "expected the name of an environment variable such as VENDOR_API_KEY, never the key itself",
 }
@@ -51,7 +54,7 @@ def read_study_file(path: Path) -> tuple[Source, StudyFile]:
         raise FileRefused(
             source.name, [source.problem(("format",), f"expected {FORMAT}, the format that this version reads, found {found}")]
         )
-    problems = [*source.problems, *broken_rules(source)]
+    problems = [*source.problems, *broken_rules(source), *broken_balance_rules(source)]
     study_file: StudyFile | None = None
     try:
         study_file = StudyFile.model_validate(source.tree)
@@ -59,7 +62,7 @@ def read_study_file(path: Path) -> tuple[Source, StudyFile]:
         problems += [_problem(source, detail) for detail in error.errors(include_url=False)]
     if problems or study_file is None:
         raise FileRefused(source.name, list(dict.fromkeys(problems)))
-    return source, study_file
+    return source, with_computed_cells(study_file)
 
 
 def _problem(source: Source, detail: Any) -> Problem:

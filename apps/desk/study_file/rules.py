@@ -6,13 +6,17 @@ is wrong is listed at once. A value whose shape is wrong is skipped here, since 
 
 import re
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
 
+from apps.annotation.policies import DEFAULT, POLICIES
 from apps.core.text import text_hash
 from apps.desk.study_file.errors import Problem
 from apps.desk.study_file.source import Key, KeyPath, Source
+from apps.generation.completeness import VARIED, PlannedPart, missing_markers, recipe_gaps
+from apps.quotas.population import builtin_tables, overlaps
 
 ANY = None
 CONSENT_FACTS = ("organisation", "contact_email", "minutes", "retention_months")
@@ -27,7 +31,6 @@ def broken_rules(source: Source) -> list[Problem]:
         _translations,
         _turn_ranges,
         _recipes,
-        _variants,
         _generation,
         _references,
         _consent_texts,
@@ -35,6 +38,8 @@ def broken_rules(source: Source) -> list[Problem]:
         _unique_names,
         _unique_prompts,
         _strata,
+        _tables,
+        _assignment,
     ):
         problems += rule(source)
     return problems
@@ -147,43 +152,35 @@ def _turn_ranges(source: Source) -> Iterator[Problem]:
 
 
 def _recipes(source: Source) -> Iterator[Problem]:
-    asked = {k for _, value in find(source.tree, "task_design", "turns", ANY, "k") if (k := _number(value))}
+    shown = {k for _, value in find(source.tree, "task_design", "turns", ANY, "k") if (k := _number(value))}
     for path, recipe in _mappings(source, "recipes", ANY):
-        counts = [_number(value) for _, value in find(recipe, "parts", ANY, "count")]
-        made = sum(count or 0 for count in counts)
-        if counts and all(counts):
-            for k in sorted(asked - {made}):
-                yield source.problem((*path, "parts"), f"expected {k} candidates, as many as the turns show (k), found {made}")
+        written = list(_mappings_of(recipe.get("parts")))
+        for gap in recipe_gaps([_planned(part) for _, part in written], shown=shown if written else ()):
+            if gap.part is None:
+                yield source.problem((*path, "parts"), gap.message)
+                continue
+            place, part = written[gap.part]
+            here: KeyPath = (*path, "parts", place, *(("variants",) if "variants" in part else ()))
+            yield source.problem(here if gap.variant is None else (*here, gap.variant), gap.message)
     for _, part in _mappings(source, "recipes", ANY, "parts", ANY):
-        template = part.get("template")
-        if part.get("method") != "negatively_correlated" or not isinstance(template, str):
-            continue
         structured = any(_is_true(value) for _, value in find(source.tree, "models", str(part.get("model")), "structured_output"))
-        for path, text in find(source.tree, "templates", template, "text", ANY):
-            for marker in ("{count}",) if structured else ("{count}", "[[answer]]"):
-                if isinstance(text, str) and marker not in text:
+        for path, text in find(source.tree, "templates", str(part.get("template")), "text", ANY):
+            if isinstance(text, str):
+                for marker in missing_markers(str(part.get("method")), text, structured_output=structured):
                     yield source.problem(path, f"expected {marker} in the instruction of a negatively correlated part")
 
 
-_VARIED = {"multi_model": "model", "persona": "template"}
+def _planned(part: dict[str, Any]) -> PlannedPart:
+    variants = part.get("variants")
+    named = [
+        {key for key in VARIED.values() if variant.get(key)} if isinstance(variant, dict) else VARIED.values()
+        for variant in (variants if isinstance(variants, list) else [])
+    ]
+    return PlannedPart(_code(part.get("method")), _number(part.get("count")), named)
 
 
-def _variants(source: Source) -> Iterator[Problem]:
-    for path, part in _mappings(source, "recipes", ANY, "parts", ANY):
-        variants = part.get("variants")
-        differs = _VARIED.get(_code(part.get("method")))
-        if differs is None:
-            if variants:
-                yield source.problem((*path, "variants"), f"expected only where `method` is one of {', '.join(_VARIED)}")
-            continue
-        count = _number(part.get("count"))
-        found = len(variants) if isinstance(variants, list) else 0
-        if count and found != count:
-            where = (*path, "variants") if "variants" in part else path
-            yield source.problem(where, f"expected {count} variants, as many as `count`, found {found}")
-        for place, variant in enumerate(variants if isinstance(variants, list) else []):
-            if isinstance(variant, dict) and not variant.get(differs):
-                yield source.problem((*path, "variants", place), f"expected `{differs}`, which is what a {part['method']} part varies")
+def _mappings_of(values: Any) -> Iterator[tuple[int, dict[str, Any]]]:
+    return ((place, value) for place, value in enumerate(values if isinstance(values, list) else []) if isinstance(value, dict))
 
 
 def _generation(source: Source) -> Iterator[Problem]:
@@ -219,6 +216,8 @@ def _references(source: Source) -> Iterator[Problem]:
         (("generation", "judge_model"), _keys(source, "models"), "model"),
         (("generation", "judge_template"), _keys(source, "templates"), "template"),
         (("quotas", ANY, "locales", ANY), tags, "locale"),
+        (("assignment", "policy"), list(POLICIES), "policy"),
+        (("assignment", "balance", "quota"), _keys(source, "quotas"), "quota"),
         (("recruitment_links", ANY, "locales", ANY), tags, "locale"),
     ]
     for pattern, names, what in named:
@@ -342,18 +341,119 @@ def _strata(source: Source) -> Iterator[Problem]:
         question = source.tree["locales"][path[1]]["questionnaires"][path[3]]["questions"][path[5]]
         if isinstance(option, dict) and path[3] != "after" and isinstance(question.get("code"), str):
             tag = f"{locale.get('language')}-{locale.get('country')}"
-            asked.setdefault(tag, {}).setdefault(question["code"], set()).add(str(option.get("stratum") or option.get("code")))
-    for path, strata in find(source.tree, "quotas", ANY, "cells", ANY, "strata"):
-        tags = source.tree["quotas"][path[1]].get("locales")
-        for code, stratum in strata.items() if isinstance(strata, dict) else []:
-            for tag in tags if isinstance(tags, list) else []:
-                if not isinstance(tag, str) or tag not in asked:
-                    continue
+            known = asked.setdefault(tag, {}).setdefault(question["code"], set())
+            known.update(value for value in (option.get("stratum"), option.get("code")) if isinstance(value, str))
+    for path, quota in _mappings(source, "quotas", ANY):
+        tags = [tag for _, tag in find(quota, "locales", ANY) if isinstance(tag, str) and tag in asked]
+        for place, code, stratum in _quota_strata(source, path, quota):
+            for tag in tags:
                 if code not in asked[tag]:
-                    names = sorted(asked[tag])
-                    yield source.problem((*path, code), f"expected a question that {tag} asks before the tasks: {_among(names)}")
-                elif isinstance(stratum, str) and stratum not in asked[tag][code]:
-                    yield source.problem((*path, code), f"unknown stratum “{stratum}” in {tag}: {_among(sorted(asked[tag][code]))}")
+                    yield source.problem(place, f"expected a question that {tag} asks before the tasks: {_among(sorted(asked[tag]))}")
+                elif stratum not in asked[tag][code]:
+                    yield source.problem(place, f"unknown stratum “{stratum[:60]}” in {tag}: {_among(sorted(asked[tag][code]))}")
+
+
+def _quota_strata(source: Source, path: KeyPath, quota: dict[str, Any]) -> Iterator[tuple[KeyPath, str, str]]:
+    """(path, question, stratum) for each stratum of the quota's cells, or of its table where it has no cells."""
+    if not quota.get("cells"):
+        for strata in _table_strata(source, quota.get("table")):
+            for code, values in strata.items():
+                yield from (((*path, "table"), code, stratum) for stratum in values)
+        return
+    for place, strata in _mappings(quota, "cells", ANY, "strata"):
+        for code, values in strata.items():
+            here = (*path, *place, code)
+            if isinstance(values, str):
+                yield here, code, values
+            elif isinstance(values, list):
+                yield from ((here, code, stratum) for stratum in values if isinstance(stratum, str))
+
+
+def _table_strata(source: Source, key: Any) -> list[dict[str, list[str]]]:
+    """What each stratum of a table asks for; nothing where the table is unknown."""
+    own = [share.get("strata") for _, share in _mappings(source, "population", "own", key, "shares", ANY)] if isinstance(key, str) else []
+    if own:
+        return [_lists(strata) for strata in own]
+    table = builtin_tables().get(key) if key in _builtin_keys(source) else None
+    return [stratum.strata for stratum in table.strata] if table else []
+
+
+def _lists(strata: Any) -> dict[str, list[str]]:
+    """Strata as the schema will read them, as far as they have its shape."""
+    if not isinstance(strata, dict):
+        return {}
+    listed = {code: [value] if isinstance(value, str) else value for code, value in strata.items()}
+    return {
+        code: [value for value in values if isinstance(value, str)] if isinstance(values, list) else [] for code, values in listed.items()
+    }
+
+
+def _overlaps(source: Source, strata: list[tuple[KeyPath, Any]]) -> Iterator[Problem]:
+    for first, second in overlaps([_lists(value) for _, value in strata]):
+        other = source.line(strata[first][0])
+        yield source.problem(strata[second][0], f"expected strata that share nobody; this one overlaps with line {other}")
+
+
+def _builtin_keys(source: Source) -> list[str]:
+    return [key for _, key in find(source.tree, "population", "builtin", ANY) if isinstance(key, str)]
+
+
+def _tables(source: Source) -> Iterator[Problem]:
+    own = source.tree.get("population", {}).get("own") if isinstance(source.tree.get("population"), dict) else None
+    own = own if isinstance(own, dict) else {}
+    for path, key in find(source.tree, "population", "builtin", ANY):
+        if isinstance(key, str) and key not in builtin_tables():
+            yield source.problem(path, f"unknown built-in table “{key[:60]}”: {_among(list(builtin_tables()))}")
+        elif isinstance(key, str) and key in own:
+            yield source.problem(path, f"expected a key of its own: {key} stands below `own` too")
+    for path, shares in _mappings(source, "population", "own", ANY, "shares"):
+        values = [_share(value) for _, value in find(shares, ANY, "share")]
+        if len(values) == len(shares) and None not in values:
+            total = sum((value for value in values if value is not None), Decimal(0))
+            if abs(total - 1) > Decimal("0.001"):
+                yield source.problem(path, f"expected shares that sum to 1 (± 0.001), found {total}")
+        strata = [((*path, name), share.get("strata")) for name, share in shares.items() if isinstance(share, dict)]
+        yield from _overlaps(source, strata)
+    known = [*own, *_builtin_keys(source)]
+    for path, quota in _mappings(source, "quotas", ANY):
+        key = quota.get("table")
+        if isinstance(key, str) and key not in known:
+            yield source.problem((*path, "table"), f"unknown population table “{key[:60]}”: {_among(known)}")
+        if quota.get("cells"):
+            if key is not None:
+                yield from _overlaps(source, [((*path, *place[:2]), strata) for place, strata in find(quota, "cells", ANY, "strata")])
+            continue
+        if key is None:
+            yield source.problem(path, "expected `cells`, or `table` and `total`")
+        elif quota.get("total") is None:
+            yield source.problem(path, "expected `total`, the people to whom the shares of the table apply, or `cells`")
+        elif key in known and not all(strata and all(strata.values()) for strata in _table_strata(source, key) or [{}]):
+            yield source.problem((*path, "table"), f"expected `cells`: no question tells the strata of {key} apart")
+
+
+def _share(value: Any) -> Decimal | None:
+    return Decimal(value) if isinstance(value, str) and re.fullmatch(r"\d{1,3}(\.\d{1,12})?", value) else None
+
+
+_NEEDED_BY_POLICY = {"balance_quota": "balance", "set_size": "set_size"}
+_MOST_MIXED_IN = Decimal("0.5")
+
+
+def _assignment(source: Source) -> Iterator[Problem]:
+    for path, plan in _mappings(source, "assignment"):
+        policy = POLICIES.get(plan.get("policy", DEFAULT)) if isinstance(plan.get("policy", DEFAULT), str) else None
+        for field in policy.needs if policy else ():
+            key = _NEEDED_BY_POLICY[field]
+            if not plan.get(key):
+                yield source.problem(path, f"expected `{key}`, which the policy {policy.key if policy else ''} needs")
+        size = _number(plan.get("set_size"))
+        session = next((_number(value) for _, value in find(source.tree, "study", "conversations_per_annotator")), 8)
+        if size and session and size > session:
+            yield source.problem((*path, "set_size"), f"expected at most conversations_per_annotator ({session}), found {size}")
+        shares = [_share(value) for kind in ("repeat", "gold") for _, value in find(plan, kind, "share")]
+        mixed_in = sum((share for share in shares if share), Decimal(0))
+        if mixed_in > _MOST_MIXED_IN:
+            yield source.problem(path, f"expected repeat and gold shares of at most {_MOST_MIXED_IN} together, found {mixed_in}")
 
 
 def _repeats(source: Source, values: list[tuple[KeyPath, Any]]) -> Iterator[Problem]:
@@ -363,8 +463,9 @@ def _repeats(source: Source, values: list[tuple[KeyPath, Any]]) -> Iterator[Prob
             yield source.problem(path, f"expected a value of its own: “{value[:60]}” stands on line {source.line(seen[value])} already")
 
 
-def _mappings(source: Source, *pattern: Key | None) -> Iterator[tuple[KeyPath, dict[str, Any]]]:
-    return ((path, value) for path, value in find(source.tree, *pattern) if isinstance(value, dict))
+def _mappings(source: Source | dict[str, Any], *pattern: Key | None) -> Iterator[tuple[KeyPath, dict[str, Any]]]:
+    tree = source.tree if isinstance(source, Source) else source
+    return ((path, value) for path, value in find(tree, *pattern) if isinstance(value, dict))
 
 
 def _keys(source: Source, section: str) -> list[str]:

@@ -12,7 +12,9 @@ from django.core.exceptions import ValidationError as DjangoValidationError
 from django.core.validators import validate_email
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from apps.annotators.models.people import parameter_name
 from apps.core.text import clean_text
+from apps.studies.models.study import validate_time_zone
 
 FORMAT = 1
 
@@ -32,8 +34,29 @@ def _url(text: str) -> str:
     return text
 
 
+def _parameter(text: str) -> str:
+    try:
+        if text:
+            parameter_name(text)
+    except DjangoValidationError as error:
+        raise ValueError(error.message[0].lower() + error.message[1:].rstrip(".")) from error
+    return text
+
+
+def _time_zone(name: str) -> str:
+    try:
+        validate_time_zone(name)
+    except DjangoValidationError as error:
+        raise ValueError("expected a time zone of the IANA database, for example Asia/Kolkata") from error
+    return name
+
+
 def _lower(value: Any) -> Any:
     return value.lower() if isinstance(value, str) else value
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
 
 
 Text = Annotated[str, AfterValidator(clean_text), Field(min_length=1)]
@@ -44,13 +67,17 @@ Literal100 = Annotated[str, AfterValidator(clean_text), Field(max_length=100)]
 Slug = Annotated[str, Field(pattern=r"^[-a-zA-Z0-9_]+$", max_length=60)]
 PromptKey = Annotated[str, Field(pattern=r"^[-a-zA-Z0-9_]+$", max_length=80)]
 Url = Annotated[str, Field(max_length=200), AfterValidator(_url)]
+Code = Annotated[str, AfterValidator(clean_text), Field(max_length=40)]
 Small = Annotated[int, Field(ge=1, le=32767)]
 Texts = Annotated[dict[str, Text], Field(min_length=1)]
 Titles = Annotated[dict[str, ShortText], Field(min_length=1)]
 Price = Annotated[Decimal, Field(ge=0, max_digits=10, decimal_places=4)]
+Money = Annotated[Decimal, Field(ge=0, max_digits=8, decimal_places=2)]
 Budget = Annotated[Decimal, Field(ge=0, max_digits=12, decimal_places=6)]
 Limit = Annotated[int, Field(ge=1, le=2147483647)]
 Share = Annotated[Decimal, Field(ge=0, le=1, decimal_places=2)]
+CellKey = Annotated[str, Field(min_length=1, max_length=120)]
+Strata = dict[str, Annotated[list[Literal100], BeforeValidator(_listed), Field(min_length=1, max_length=500)]]
 
 
 class Part(BaseModel):
@@ -71,9 +98,13 @@ class StudyPart(Part):
     overlap: Small = 10
     prompts_per_wave: Annotated[int, Field(ge=1, le=2147483647)] = 50
     conversations_per_annotator: Small = 8
+    min_conversations: Small = 1
+    max_conversations_per_day: Small | None = None
     own_prompt_share: Annotated[Decimal, Field(ge=0, le=1, decimal_places=2)] = Decimal(0)
     lease_minutes: Small = 60
+    place_hours: Small = 24
     wave: Small = 1
+    excluded_studies: Annotated[list[Slug], Field(max_length=100)] = []
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)]
 
 
@@ -161,12 +192,21 @@ class QuestionnairesPart(Part):
     after: QuestionnairePart | None = None
 
 
+class PayPart(Part):
+    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
+    completed: Money
+    per_conversation: Money = Decimal(0)
+    screened_out: Money = Decimal(0)
+
+
 class LocalePart(Part):
     country: Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
     language: Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
     name: Annotated[Literal100, Field(min_length=1)]
     published_country: Annotated[str, Field(min_length=1, max_length=60)]
+    time_zone: Annotated[str, AfterValidator(_time_zone)] = "UTC"
     explanation_min_words: Annotated[int, Field(ge=0, le=1000)] | None = None
+    pay: PayPart | None = None
     consent: ConsentsPart
     guideline: GuidelinePart
     questionnaires: QuestionnairesPart
@@ -176,15 +216,83 @@ class LocalePart(Part):
         return f"{self.language}-{self.country}"
 
 
+class SharePart(Part):
+    share: Annotated[Decimal, Field(ge=0, le=1, decimal_places=8)]
+    strata: Strata = {}
+
+
+class OwnTablePart(Part):
+    country: Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
+    dimension: Annotated[str, Field(min_length=1, max_length=60)]
+    year: Annotated[str, Field(max_length=20)] = ""
+    grade: Literal["A", "B", "C", "D", ""] = ""
+    source: Annotated[str, AfterValidator(clean_text)] = ""
+    note: Annotated[str, AfterValidator(clean_text)] = ""
+    shares: Annotated[dict[CellKey, SharePart], Field(min_length=1)]
+
+
+class PopulationPart(Part):
+    """Tables that ship with the platform, by key, and tables of the study's own."""
+
+    builtin: Annotated[list[str], Field(max_length=1000)] = []
+    own: dict[Annotated[str, Field(min_length=1, max_length=80)], OwnTablePart] = {}
+
+
 class CellPart(Part):
     target: Annotated[int, Field(ge=0, le=2147483647)]
-    strata: dict[str, Literal100] = {}
+    strata: Strata = {}
 
 
 class QuotaPart(Part):
+    """Without `cells`, they follow from `table` and `total`."""
+
     kind: Annotated[Literal["hard", "soft", "monitor"], BeforeValidator(_lower)] = "hard"
     locales: Annotated[list[str], Field(min_length=1)]
-    cells: Annotated[dict[Annotated[str, Field(min_length=1, max_length=120)], CellPart], Field(min_length=1)]
+    table: str | None = None
+    total: Annotated[int, Field(ge=0, le=2147483647)] | None = None
+    no_cell: Annotated[Literal["admit", "refuse", "ask"] | None, BeforeValidator(_lower)] = None
+    outside_share: Annotated[Decimal, Field(ge=0, le=1, decimal_places=3)] | None = None
+    cells: dict[CellKey, CellPart] = {}
+
+
+class BalancePart(Part):
+    quota: Slug
+    max_share: Annotated[Decimal, Field(gt=0, le=1, decimal_places=2)] = Decimal("0.5")
+
+
+class RepeatPart(Part):
+    share: Share
+    after_tasks: Annotated[int, Field(ge=0, le=32767)] = 10
+    after_hours: Annotated[int, Field(ge=0, le=32767)] = 24
+
+
+class GoldPart(Part):
+    share: Share
+
+
+class AssignmentPart(Part):
+    policy: Annotated[str, Field(max_length=40)] = "fill_to_overlap"
+    balance: BalancePart | None = None
+    set_size: Small | None = None
+    repeat: RepeatPart | None = None
+    gold: GoldPart | None = None
+
+
+class LocaleSetPart(Part):
+    """Locales balanced together: the table that their subset matches, and further ones for the weights."""
+
+    table: str
+    locales: Annotated[list[str], Field(min_length=1)]
+    weights: list[str] = []
+
+
+class BalanceRulePart(Part):
+    """Without `seed`, the study's."""
+
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+    min_annotators: Small = 10
+    max_weight: Annotated[Decimal, Field(ge=1, le=100, decimal_places=1)] = Decimal(5)
+    sets: Annotated[list[LocaleSetPart], Field(min_length=1)]
 
 
 class ModelPart(Part):
@@ -243,16 +351,22 @@ class GenerationPart(Part):
 class PromptPart(Part):
     version: Small = 1
     topic: str | None = None
+    is_gold: bool = False
     text: Texts
 
 
 class RecruitmentLinkPart(Part):
     name: Annotated[Literal100, Field(min_length=1)]
     locales: Annotated[list[str], Field(min_length=1)]
-    purpose: Annotated[Literal["live", "pilot"], BeforeValidator(_lower)] = "live"
+    kind: Annotated[Literal["direct", "prolific", "panel"], BeforeValidator(_lower)] = "direct"
+    purpose: Annotated[Literal["live", "pilot", "preview"], BeforeValidator(_lower)] = "live"
     is_open: bool = True
+    participant_parameter: Annotated[str, Field(max_length=40), AfterValidator(_parameter)] = ""
+    completion_code: Code = ""
     completion_url: Url = ""
+    screen_out_code: Code = ""
     screen_out_url: Url = ""
+    quota_full_code: Code = ""
     quota_full_url: Url = ""
 
 
@@ -263,7 +377,10 @@ class StudyFile(Part):
     study: StudyPart
     task_design: TaskDesignPart
     locales: Annotated[list[LocalePart], Field(min_length=1, max_length=200)]
+    population: PopulationPart | None = None
     quotas: dict[Slug, QuotaPart] = {}
+    assignment: AssignmentPart | None = None
+    balance: BalanceRulePart | None = None
     models: dict[Slug, ModelPart] = {}
     templates: dict[Slug, TemplatePart] = {}
     recipes: dict[Slug, RecipePart] = {}

@@ -11,8 +11,11 @@ from apps.annotators.models import RecruitmentLink
 from apps.content.models import Prompt, Topic
 from apps.core.text import clean_text
 from apps.desk.study_file import schema
+from apps.desk.study_file.balance import balance_part
+from apps.desk.study_file.pay import excluded_slugs, pay_part
+from apps.desk.study_file.plan import plan_part
+from apps.desk.study_file.sample import population_of, quotas_of
 from apps.generation.models import GenerationPolicy, InstructionTemplate, ModelSpec, Recipe
-from apps.quotas.models import Quota
 from apps.studies.models import ConsentForm, Guideline, Questionnaire, Study, StudyLocale, TaskDesign
 
 _PARTS = ("parts__model_spec", "parts__template", "parts__variants__model_spec", "parts__variants__template")
@@ -29,7 +32,10 @@ def read_study(study: Study) -> schema.StudyFile:
         study=_study(study),
         task_design=_task_design(study),
         locales=[_locale(locale) for locale in study.locales.order_by("pk")],
-        quotas={quota.key: _quota(quota) for quota in study.quotas.order_by("pk").prefetch_related("cells", "locales")},
+        population=population_of(study),
+        quotas=quotas_of(study),
+        assignment=plan_part(study),
+        balance=balance_part(study),
         models={spec.key: _model(spec) for spec in _models_in_use(study)},
         templates={template.key: _template(template) for template in current_templates(study)},
         recipes={recipe.key: _recipe(recipe) for recipe in recipes},
@@ -104,9 +110,13 @@ def _study(study: Study) -> schema.StudyPart:
         overlap=study.overlap,
         prompts_per_wave=study.prompts_per_wave,
         conversations_per_annotator=study.conversations_per_annotator,
+        min_conversations=study.min_conversations,
+        max_conversations_per_day=study.max_conversations_per_day,
         own_prompt_share=_number(study.own_prompt_share),
         lease_minutes=study.lease_minutes,
+        place_hours=study.place_hours,
         wave=study.wave,
+        excluded_studies=excluded_slugs(study),
         seed=study.seed,
     )
 
@@ -141,7 +151,9 @@ def _locale(locale: StudyLocale) -> schema.LocalePart:
         language=locale.language,
         name=locale.name,
         published_country=locale.published_country,
+        time_zone=locale.time_zone,
         explanation_min_words=locale.explanation_min_words,
+        pay=pay_part(locale),
         consent=schema.ConsentsPart.model_construct(
             participation=_consent(locale, purposes.PARTICIPATION), sensitive=_consent(locale, purposes.SENSITIVE)
         ),
@@ -206,17 +218,6 @@ def _question(question: Any) -> schema.QuestionPart:
             schema.OptionPart.model_construct(label=clean_text(option.label), **{field: getattr(option, field) for field in fields})
             for option in question.options.all()
         ],
-    )
-
-
-def _quota(quota: Quota) -> schema.QuotaPart:
-    return schema.QuotaPart.model_construct(
-        kind=quota.kind.lower(),
-        locales=[locale.tag for locale in sorted(quota.locales.all(), key=lambda locale: locale.pk)],
-        cells={
-            cell.key: schema.CellPart.model_construct(target=cell.target, strata=dict(sorted(cell.strata.items())))
-            for cell in sorted(quota.cells.all(), key=lambda cell: cell.pk)
-        },
     )
 
 
@@ -287,7 +288,10 @@ def _generation(study: Study) -> schema.GenerationPart | None:
 
 def _prompt(prompt: Prompt) -> schema.PromptPart:
     return schema.PromptPart.model_construct(
-        version=prompt.version, topic=prompt.topic.key if prompt.topic else None, text=texts_of(prompt, "text")
+        version=prompt.version,
+        topic=prompt.topic.key if prompt.topic else None,
+        is_gold=prompt.is_gold,
+        text=texts_of(prompt, "text"),
     )
 
 
@@ -295,9 +299,14 @@ def _link(link: RecruitmentLink) -> schema.RecruitmentLinkPart:
     return schema.RecruitmentLinkPart.model_construct(
         name=link.name,
         locales=[locale.tag for locale in sorted(link.locales.all(), key=lambda locale: locale.pk)],
+        kind=link.kind.lower(),
         purpose=link.purpose.lower(),
         is_open=link.is_open,
+        participant_parameter=link.participant_parameter,
+        completion_code=link.completion_code,
         completion_url=link.completion_url,
+        screen_out_code=link.screen_out_code,
         screen_out_url=link.screen_out_url,
+        quota_full_code=link.quota_full_code,
         quota_full_url=link.quota_full_url,
     )

@@ -17,7 +17,7 @@ _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _RESERVED = {"yes", "no", "true", "false", "on", "off", "y", "n", "null"}
 _FOLDABLE = re.compile(r"[^ \t\n]+( [^ \t\n]+)+")
 _LINE_BREAKS = re.compile("[\u2028\u2029]")  # YAML 1.1 ends a line at these too
-_ONE_LINE_PARTS = (schema.OptionPart, schema.TurnsPart, schema.CellPart, schema.RecipePartPart)
+_ONE_LINE_PARTS = (schema.OptionPart, schema.TurnsPart, schema.PayPart, schema.CellPart, schema.SharePart, schema.RecipePartPart)
 _VERSION_ONLY_WHEN_RAISED = (schema.RecipePart, schema.PromptPart)
 
 

@@ -33,14 +33,18 @@ class Command(BaseCommand):
         self.stdout.write(json.dumps({"study": study, "base_url": base_url, "links": links}, indent=2, ensure_ascii=False))
 
     def _links(self, study: Study, base_url: str) -> dict[str, str]:
-        """Tag → address. A link for one locale alone goes before one that lets people choose."""
+        """Tag → address. Direct links go first, then those for one locale alone before those that let people choose."""
         found: dict[str, str] = {}
         rows = RecruitmentLink.objects.filter(study=study, is_open=True).order_by("pk").prefetch_related("locales")
-        by_breadth = sorted(rows, key=lambda link: link.locales.count())
+        by_ease = sorted(rows, key=lambda link: (link.kind != RecruitmentLink.Kind.DIRECT, link.locales.count()))
         for locale in study.locales.all():
-            link = next((link for link in by_breadth if locale in link.locales.all()), None)
+            link = next((link for link in by_ease if locale in link.locales.all()), None)
             if link is None:
                 self.stderr.write(f"{locale.tag} has no open recruitment link.")
-            else:
-                found[locale.tag] = urljoin(base_url, reverse("annotation:join", args=[link.token]))
+                continue
+            if link.kind != RecruitmentLink.Kind.DIRECT:
+                self.stderr.write(
+                    f"{locale.tag} has no open direct link: “{link}” needs an identity in the address, so simulate cannot join by it."
+                )
+            found[locale.tag] = urljoin(base_url, reverse("annotation:join", args=[link.token]))
         return found
