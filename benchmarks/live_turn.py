@@ -25,16 +25,17 @@ from django.urls import reverse
 
 from apps.annotation.middleware import SESSION_ANNOTATOR
 from apps.generation.models import CandidateSet, GenerationPolicy
+from apps.studies.models import Study
 from benchmarks.stage import own_database, stub, worker
 from tests.annotation.fieldwork import admitted_annotator, claim, judge, seated_study
 
-CALLS_PER_SET = 2
+LATENCY, CALLS_PER_SET = 1.0, 2
 
 
-def one_turn(number: int) -> tuple[float, float]:
-    """Seconds from the POST to the READY set, and of them the endpoint's."""
+def writing_client(url: str) -> tuple[Study, Client]:
+    """A study of its own on the endpoint at `url`, and somebody in it whose next step is the second turn's message."""
     study = seated_study(prompts=1)
-    study.model_specs.update(base_url=URL, timeout_seconds=30)
+    study.model_specs.update(base_url=url, timeout_seconds=30)
     study.instruction_templates.filter(key="default").update(text_en="Answer in English.")
     GenerationPolicy.objects.update_or_create(study=study, defaults={"near_duplicate_similarity": 1, "budget": 10})
     annotator = admitted_annotator(study)
@@ -45,6 +46,12 @@ def one_turn(number: int) -> tuple[float, float]:
     session[SESSION_ANNOTATOR] = annotator.pk
     session.save()
     client.cookies[settings.SESSION_COOKIE_NAME] = session.session_key
+    return study, client
+
+
+def one_turn(url: str, number: int) -> float:
+    """Seconds from the POST to the READY set."""
+    study, client = writing_client(url)
     form = {"turn": "2", "message": f"And what if it rains on day {number}?", "submission_id": str(uuid.uuid4()), "action": "send"}
     started = time.monotonic()
     response = client.post(reverse("annotation:message"), form)
@@ -56,25 +63,17 @@ def one_turn(number: int) -> tuple[float, float]:
             raise SystemExit(f"The set is {live.state}: {live.error_code}")
         time.sleep(0.005)
         live.refresh_from_db(fields=["state", "failures", "error_code"])
-    return time.monotonic() - started, CALLS_PER_SET * LATENCY
-
-
-LATENCY, URL = 1.0, ""
+    return time.monotonic() - started
 
 
 def main() -> None:
-    global URL
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--turns", type=int, default=20)
     options = parser.parse_args()
     with own_database() as database, stub(latency=LATENCY, places=32) as endpoint, worker(database, threads=8):
-        URL = endpoint.url
         for number in range(3):  # the worker starts, imports and loads what its checks need
-            one_turn(number)
-        added = []
-        for number in range(options.turns):
-            seconds, endpoints = one_turn(100 + number)
-            added.append((seconds - endpoints) * 1000)
+            one_turn(endpoint.url, number)
+        added = [(one_turn(endpoint.url, 100 + number) - CALLS_PER_SET * LATENCY) * 1000 for number in range(options.turns)]
         print(
             f"{options.turns} live turns: {statistics.median(added):.0f} ms above the endpoint's time at the median, "
             f"{max(added):.0f} ms at most (wanted: 300 ms at the median)"

@@ -16,6 +16,9 @@ import redis
 from django.conf import settings
 from django.db import connection
 
+from apps.desk.demo.processes import free_port
+from apps.desk.management.commands.demo import wait_until_healthy
+
 ROOT = Path(__file__).resolve().parent.parent
 QUEUES = ["interactive", "maintenance", "bulk"]
 WORDS = ("walk read cook talk rest write paint plant swim sing " + "build learn visit call plan sort mend share listen dance").split()
@@ -84,8 +87,8 @@ def answers(messages: list[dict[str, str]], seed: int) -> str:
 @contextmanager
 def own_database() -> Iterator[str]:
     """A fresh migrated database beside the configured one, dropped at the end; its URL."""
-    if connection.vendor != "postgresql" or not settings.REDIS_URL:
-        sys.exit("This benchmark needs DATABASE_URL on PostgreSQL and REDIS_URL.")
+    if connection.vendor != "postgresql":
+        sys.exit("This benchmark needs DATABASE_URL on PostgreSQL.")
     name = connection.creation.create_test_db(verbosity=0, autoclobber=True, serialize=False)
     try:
         yield f"{settings.DATABASE_URL.rsplit('/', 1)[0]}/{name}"
@@ -130,8 +133,28 @@ def worker(database_url: str, *, threads: int, queues: list[str] | None = None) 
         empty_queues()
 
 
+@contextmanager
+def web(database_url: str) -> Iterator[str]:
+    """The web server in the shape of the image's command; its address. Its log goes to var/benchmark-web.log."""
+    address = f"127.0.0.1:{free_port()}"
+    command = [sys.executable, "-m", "gunicorn", "annotation_site.wsgi", "--bind", address, "--no-control-socket"]
+    command += ["--worker-class", "gthread", "--workers", "2", "--threads", "8"]
+    with (Path(settings.VAR_DIR) / "benchmark-web.log").open("ab") as file:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=os.environ | {"DATABASE_URL": database_url}, stdin=subprocess.DEVNULL, stdout=file, stderr=file
+        )
+    try:
+        wait_until_healthy(f"http://{address}")
+        yield f"http://{address}"
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
 def empty_queues() -> None:
     """Of the broker in REDIS_URL: use one that serves nobody else."""
+    if not settings.REDIS_URL:
+        sys.exit("This benchmark needs REDIS_URL.")
     client = redis.Redis.from_url(settings.REDIS_URL)
     client.delete(*QUEUES, "unacked", "unacked_index", "unacked_mutex")
     client.close()
@@ -142,3 +165,9 @@ def resident_megabytes(pid: int) -> float:
         if line.startswith("VmRSS"):
             return int(line.split()[1]) / 1024
     raise LookupError(f"process {pid} tells no VmRSS")
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time that a process has used so far, in user and kernel mode."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -1,18 +1,19 @@
 """Races on PostgreSQL, each with a control that shows the race without its guard."""
 
+import time
 import uuid
 
 import pytest
-from django.db import IntegrityError, connection
+from django.db import IntegrityError
 
 from apps.annotation.errors import NoWorkAvailable
-from apps.annotation.models import Assignment, Change, Comparison, Slot
+from apps.annotation.models import Assignment, Change, Comparison
+from apps.annotation.policies import fill_to_overlap
 from apps.annotation.selectors import current_work
-from apps.annotation.services import assignment as assignment_module
 from apps.annotation.services import claim_next_assignment, show_turn, submit_comparison
 from apps.quotas.errors import QuotaCellFull
 from apps.quotas.models import Placement, Quota, QuotaCell
-from apps.quotas.services import place_annotator
+from apps.quotas.services import place_annotator, placing
 from apps.studies.models import TaskDesign
 from tests.annotation.fieldwork import NOW, REASON, admitted_annotator, seated_study
 from tests.factories import AnnotatorFactory
@@ -61,13 +62,7 @@ def test_r7_overlap_never_exceeded(at_once):
 def test_r7_sabotage_without_the_lock(at_once, monkeypatch):
     """The control: claiming without the row lock makes claims collide on the database's last line of defence."""
 
-    def unlocked(*, annotator, now):
-        open_slots = Slot.objects.select_related("prompt", "recipe", "candidate_set").filter(
-            study_locale_id=annotator.study_locale_id, state=Slot.State.OPEN
-        )
-        return open_slots.exclude(prompt__assignments__annotator=annotator).order_by("queue_position").first()
-
-    monkeypatch.setattr(assignment_module, "_lock_next_slot", unlocked)
+    monkeypatch.setattr(fill_to_overlap, "lock_next_slot", lambda slots, *, now: slots.select_related("prompt").unclaimed().first())
     study = seated_study(prompts=PROMPTS, overlap=OVERLAP, conversations_per_annotator=100)
     errors = race_for_everything(at_once, study)
     surplus = Assignment.objects.exclude(state=Assignment.State.COMPLETED).exists()
@@ -118,21 +113,24 @@ def test_r8_no_placement_above_the_target(at_once):
     assert cell.placements.exclude(state=Placement.State.RELEASED).count() == 7
 
 
+def slow_counts(monkeypatch, seconds: float) -> None:
+    """Let time pass between counting the places of a cell and taking one."""
+    counting = placing._free
+
+    def counted_slowly(*arguments):
+        free = counting(*arguments)
+        time.sleep(seconds)
+        return free
+
+    monkeypatch.setattr(placing, "_free", counted_slowly)
+
+
 def test_r8_sabotage_without_the_lock_the_cell_overfills(at_once, monkeypatch):
     """The control: count and insert without locking the cell, with a pause in between, and the cell overfills."""
     from django.db.models import QuerySet
 
-    counting = QuerySet.count
-
-    def slow_count(self):
-        result = counting(self)
-        if self.model is Placement:
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT pg_sleep(0.2)")
-        return result
-
     monkeypatch.setattr(QuerySet, "select_for_update", lambda self, **options: self)
-    monkeypatch.setattr(QuerySet, "count", slow_count)
+    slow_counts(monkeypatch, 0.2)
     study = seated_study(prompts=1)
     cell = quota(study, 7)
     admit_many(at_once, study)
@@ -142,18 +140,7 @@ def test_r8_sabotage_without_the_lock_the_cell_overfills(at_once, monkeypatch):
 
 def test_r8_the_locked_check_holds_with_the_same_pause(at_once, monkeypatch):
     """The guard under the very pause that breaks the control."""
-    from django.db.models import QuerySet
-
-    counting = QuerySet.count
-
-    def slow_count(self):
-        result = counting(self)
-        if self.model is Placement:
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT pg_sleep(0.05)")
-        return result
-
-    monkeypatch.setattr(QuerySet, "count", slow_count)
+    slow_counts(monkeypatch, 0.05)
     study = seated_study(prompts=1)
     cell = quota(study, 7)
     admit_many(at_once, study)

@@ -47,6 +47,10 @@ class Fleet:
                 self.restarts += 1
                 self._start(name)
 
+    def is_up(self) -> bool:
+        """Every worker takes messages."""
+        return all((self.folder / f"{name}.ready").exists() for name in self.processes if name != "beat")
+
     def stop(self) -> None:
         for process in self.processes.values():
             process.terminate()
@@ -82,6 +86,7 @@ class Fleet:
 
     def _start(self, name: str) -> None:
         extra = self.environments[name]
+        (self.folder / f"{name}.ready").unlink(missing_ok=True)
         if name == "beat":
             role = ["beat", "--schedule", str(self.folder / "schedule"), "--pidfile", ""]
         else:

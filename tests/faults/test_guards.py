@@ -3,6 +3,7 @@
 The killed process is real; the time until the set is free again is skipped by telling the sweep and the next worker a later `now`.
 """
 
+import uuid
 from contextlib import suppress
 from datetime import datetime, timedelta
 
@@ -82,6 +83,35 @@ def test_r10_sabotage_after_the_call_an_attempt_that_is_not_stored_before_it(fle
     assert GenerationPolicy.objects.get().committed == 0, "nobody knows of the call that was served"
     with pytest.raises(AssertionError, match="the killed call was seen"):
         check_found_and_made_once(candidate_set, point="after_call", killed_at=killed_at, broker=broker, endpoint=offline_endpoint)
+
+
+def check_one_suspect_is_handed_out(study) -> None:
+    """Messages of sets whose workers died again and again, one short of the last try, come together after they waited."""
+    now = timezone.now()
+    sets = CandidateSet.objects.filter(recipe__study=study).order_by("pk")
+    dead = {"state": "GENERATING", "claim_token": uuid.uuid4(), "claimed_until": now - timedelta(seconds=1)}
+    sets.update(**dead, failures=claiming.MAX_FAILURES - 2)
+    claims = [claiming.claim_set(candidate_set.pk, uuid.uuid4(), now) for candidate_set in sets]
+    assert [claim is not None for claim in claims] == [True, False, False]
+
+
+def test_r10_messages_that_waited_hand_out_one_suspect_at_a_time():
+    check_one_suspect_is_handed_out(make_study(["Yesterday?", "Today?", "Tomorrow?"]))
+
+
+def test_r10_a_suspect_of_a_paused_study_holds_up_no_other():
+    paused = make_study(["Last year?"])
+    CandidateSet.objects.update(
+        state="GENERATING", claim_token=uuid.uuid4(), claimed_until=timezone.now() - timedelta(hours=1), failures=claiming.MAX_FAILURES - 2
+    )
+    GenerationPolicy.objects.filter(study=paused).update(is_paused=True)
+    check_one_suspect_is_handed_out(make_study(["Yesterday?", "Today?", "Tomorrow?"]))
+
+
+def test_r10_sabotage_messages_that_waited_where_the_sweep_alone_keeps_suspects_apart(monkeypatch):
+    monkeypatch.setattr(claiming, "suspects_that_wait", lambda now: [])
+    with pytest.raises(AssertionError, match="True, True"):
+        check_one_suspect_is_handed_out(make_study(["Yesterday?", "Today?", "Tomorrow?"]))
 
 
 def check_delivered_again_changes_nothing(candidate_set: CandidateSet, endpoint) -> None:

@@ -1,6 +1,6 @@
 """Workers die at every point of a call (SIGKILL): each set is made exactly once, paid for at most once more, and found in time.
 
-One round takes a worker for each crash point, all at once on the same work. `make faults` runs twenty of them, or FAULT_ROUNDS.
+One round takes a worker for each crash point and one that lives, all at once on the same work. `make faults` runs twenty, or FAULT_ROUNDS.
 One process and one kill at a time, in a few seconds: `test_guards.py`.
 """
 
@@ -26,6 +26,7 @@ from apps.generation.services import (
     recount_study,
     request_candidate_set,
     sweep,
+    sweeping,
 )
 from tests.factories import BareStudyFactory, ModelSpecFactory, PromptFactory, RecipeFactory, StudyLocaleFactory
 from tests.faults.conftest import Fleet, watch
@@ -73,6 +74,7 @@ def make_study(prompts: list[str], *, budget: Decimal | None = None):
 
 
 def play_round(fleet: Fleet, endpoint, number: int, figures: Figures) -> None:
+    assert watch(fleet, fleet.is_up, 120), "the workers started"
     endpoint.set(delay_seconds=0.6)
     endpoint.server.reset_counters()
     study = make_study([f"Round {number}: how should I spend day {day}?" for day in range(SETS)], budget=Decimal(1))
@@ -127,8 +129,12 @@ def sweep_here() -> None:
 
 @pytest.mark.nightly
 def test_r10_many_rounds_of_killed_workers(fleet, offline_endpoint, capsys):
-    """With default settings: a beat sweeps, and each killed worker's set is found within 30 s."""
+    """With default settings: a beat sweeps, and each killed worker's set is found within 30 s.
+
+    One worker lives through: while none runs nothing can be found, and how soon the killed ones are back is the machine's doing.
+    """
     fleet.add_beat()
+    fleet.add_worker("lives")
     for point in POINTS:
         fleet.add_worker(point, FAULT_POINT=point)
     figures = Figures()
@@ -174,21 +180,21 @@ def play_poison(fleet: Fleet, *, seconds: float, hands_out=lambda: None) -> None
     assert sorted(CandidateSet.objects.annotate(count=Count("candidates")).values_list("count", flat=True)) == [0, 4, 4]
     for row in CandidateSet.objects.all():
         PromptFactory(study=study, text_en=row.messages[0]["content"])
-    with pytest.raises(CommandError, match="1 candidate sets failed: 1 × worker_lost"):
+    with pytest.raises(CommandError, match="1 candidate set failed: 1 × worker_lost"):
         call_command("pregenerate", study.slug, stdout=StringIO())
     assert GenerationPolicy.objects.get().committed == recount_study(study)
 
 
 def test_r10_a_poison_set_stops_and_is_visible_and_the_others_are_made(fleet, offline_endpoint):
-    """The short form: a lease of a second, and this process sweeps."""
-    fleet.add_worker("poisoned", FAULT_POISON="poison", FAULT_LEASE="1")
-    play_poison(fleet, seconds=60, hands_out=sweep_here)
+    """The short form: a lease of two seconds, and this process sweeps."""
+    fleet.add_worker("poisoned", FAULT_POISON="poison", FAULT_LEASE="2")
+    play_poison(fleet, seconds=120, hands_out=sweep_here)
 
 
-def test_r10_a_poison_set_takes_no_neighbour_of_its_worker_with_it(fleet, offline_endpoint):
-    """Three sets in one worker of four threads die together, until the suspects are handed out one at a time."""
-    offline_endpoint.set(delay_seconds=1)
-    fleet.add_worker("poisoned", concurrency=4, FAULT_POISON="poison", FAULT_LEASE="2")
+def play_poison_beside_neighbours(fleet: Fleet, endpoint, **environment: str) -> None:
+    """Three sets in one worker of four threads die together; in the end only the poison may have failed."""
+    endpoint.set(delay_seconds=1)
+    fleet.add_worker("poisoned", concurrency=4, FAULT_POISON="poison", FAULT_LEASE="2", **environment)
     study = make_study(["How should I spend the day?", "This is poison.", "How should I spend the night?"])
     enqueue_pending(study=study)
 
@@ -196,10 +202,22 @@ def test_r10_a_poison_set_takes_no_neighbour_of_its_worker_with_it(fleet, offlin
         sweep_here()
         return generation_progress(study).is_finished
 
-    assert watch(fleet, is_over, 90), generation_progress(study)
+    assert watch(fleet, is_over, 180), generation_progress(study)
     states = {row.messages[0]["content"]: (row.state, row.error_code) for row in CandidateSet.objects.all()}
     assert states.pop("This is poison.") == (STATE.FAILED, "worker_lost")
-    assert set(states.values()) == {(STATE.READY, "")}
+    assert set(states.values()) == {(STATE.READY, "")}, "the neighbours are made"
+
+
+def test_r10_a_poison_set_takes_no_neighbour_of_its_worker_with_it(fleet, offline_endpoint):
+    """The suspects are handed out one at a time."""
+    play_poison_beside_neighbours(fleet, offline_endpoint)
+
+
+def test_r10_sabotage_with_all_suspects_at_once_the_poison_takes_a_neighbour_with_it(fleet, offline_endpoint, monkeypatch):
+    """The control: no suspect waits for another."""
+    monkeypatch.setattr(sweeping, "suspects_that_wait", lambda now: [])
+    with pytest.raises(AssertionError, match="the neighbours are made"):
+        play_poison_beside_neighbours(fleet, offline_endpoint, FAULT_SABOTAGE="suspects_at_once")
 
 
 @pytest.mark.nightly

@@ -2,11 +2,12 @@
 
 `FAULT_POINT`: before_call, during_call, after_call, after_commit or before_enqueue. `FAULT_DIR`: the worker crashes (SIGKILL to itself) if
 it finds the file `FAULT_POINT` there and takes it away, so each file is one crash; it leaves `FAULT_POINT.killed`. With `FAULT_POISON`
-each call whose message holds that word kills the worker.
+each call whose message holds that word kills the worker. A worker that takes messages leaves `NAME.ready`.
 
 `python -m tests.faults.worker set ID` does the work of one message and ends; `live RECIPE` and `bulk STUDY` commit a wish and enqueue it.
 
-For twins and short forms: `FAULT_LEASE` (seconds), `FAULT_SABOTAGE=call_inside_transaction` (no attempt is stored before its call).
+For twins and short forms: `FAULT_LEASE` (seconds), `FAULT_SABOTAGE`: call_inside_transaction (no attempt is stored before its call) or
+suspects_at_once (none waits for another).
 """
 
 import json
@@ -19,6 +20,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import django
+from celery.signals import worker_ready
 from django.db import transaction
 
 from annotation_site.celery import app
@@ -85,6 +87,12 @@ def generate_set(**arguments):
     return outcome
 
 
+@worker_ready.connect
+def tell_ready(sender, **_):
+    name, _host = sender.hostname.split("@")
+    (FOLDER / f"{name}.ready").touch()
+
+
 class CrashingSender:
     """Stands before the Celery application where `apps.core.enqueue` tells the broker: after the commit."""
 
@@ -103,6 +111,8 @@ if "FAULT_LEASE" in os.environ:
     claiming.BEAT_SECONDS = min(claiming.BEAT_SECONDS, claiming.LEASE.total_seconds() / 3)
 if os.environ.get("FAULT_SABOTAGE") == "call_inside_transaction":
     making._ask_for_part = transaction.atomic(making._ask_for_part)
+if os.environ.get("FAULT_SABOTAGE") == "suspects_at_once":
+    claiming.suspects_that_wait = lambda now: []
 
 if __name__ == "__main__":
     match sys.argv[1:]:
