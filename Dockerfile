@@ -16,6 +16,8 @@ RUN python manage.py compile_catalogues \
  && POLYPHONY_ENVIRONMENT=production STATIC_ROOT=/app/staticfiles ALLOWED_HOSTS=build.invalid \
     SECRET_KEY="$(python -c 'import secrets; print(secrets.token_urlsafe(64))')" \
     PSEUDONYM_KEY="$(python -c 'import secrets; print(secrets.token_urlsafe(64))')" \
+    PANEL_KEY="$(python -c 'import secrets; print(secrets.token_urlsafe(64))')" \
+    IDENTITY_KEY="$(python -c 'import secrets; print(secrets.token_urlsafe(64))')" \
     DATABASE_URL=postgres://build@127.0.0.1/build REDIS_URL=redis://127.0.0.1/0 \
     python manage.py collectstatic --noinput --verbosity 0 --ignore redoc \
  && rm -rf var
@@ -32,4 +34,5 @@ VOLUME /data
 EXPOSE 8000
 # Through the same door as everybody else: the Host header is the first name of ALLOWED_HOSTS.
 HEALTHCHECK --interval=15s --timeout=5s --start-period=20s CMD ["python", "-c", "import os, urllib.request as r; r.urlopen(r.Request('http://127.0.0.1:8000/healthz/', headers={'Host': os.environ['ALLOWED_HOSTS'].split(',')[0].strip(' .')}), timeout=4)"]
-CMD ["gunicorn", "annotation_site.wsgi", "--bind", "0.0.0.0:8000", "--worker-class", "gthread", "--workers", "2", "--threads", "8", "--max-requests", "5000", "--max-requests-jitter", "500", "--no-control-socket", "--access-logfile", "-"]
+# The log of requests leaves out query strings and referrers, since panels put a person's identity there.
+CMD ["gunicorn", "annotation_site.wsgi", "--bind", "0.0.0.0:8000", "--worker-class", "gthread", "--workers", "2", "--threads", "8", "--max-requests", "5000", "--max-requests-jitter", "500", "--no-control-socket", "--access-logfile", "-", "--access-logformat", "%(t)s %(m)s %(U)s %(s)s %(B)s %(M)sms"]

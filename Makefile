@@ -52,10 +52,17 @@ test: install-dev
 test-fast: install-dev
 	@exec $(BIN)/pytest -q -x -n 2 -m "not nightly and not browser"
 
-nightly: install-dev
-	@exec $(BIN)/pytest -m nightly
+# These refuse to start where something they need is missing, and say what.
+nightly: export POLYPHONY_REQUIRE ?= browser,postgresql,redis
+faults: export POLYPHONY_REQUIRE ?= postgresql,redis
 
-# Workers that get killed, long forms too (about a quarter of an hour). Needs DATABASE_URL on PostgreSQL and REDIS_URL.
+# What is too long for the gate (half an hour): workers that get killed, every language in the browser, properties with many examples.
+# Needs DATABASE_URL on PostgreSQL, REDIS_URL and Chromium.
+nightly: install-dev
+	@exec $(BIN)/pytest -m "nightly or hypothesis" --hypothesis-profile nightly
+
+# Servers that get killed, long forms too (about half an hour; FAULT_ROUNDS=3 shortens it). Needs DATABASE_URL on PostgreSQL, REDIS_URL,
+# and PostgreSQL's own programs for a cluster that may be killed.
 faults: install-dev
 	@exec $(BIN)/pytest tests/faults -m "nightly or not nightly"
 

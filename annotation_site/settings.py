@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import environ
+from celery.schedules import crontab
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
@@ -26,13 +27,14 @@ DEBUG = env.flag("DEBUG", False)
 # Behind TLS everywhere but on a developer's own machine; HTTPS=false exists for a production-like run on loopback.
 HTTPS = env.flag("HTTPS", PRODUCTION)
 
+# Sessions · pseudonyms in releases · what links share with panels · encryption of panel identities (several keys: the first encrypts).
+SECRET_KEY, PSEUDONYM_KEY, PANEL_KEY, IDENTITY_KEY = (
+    env.text(name) if PRODUCTION else env.text(name, "") or env.kept_secret(name, VAR_DIR / "secrets.json")
+    for name in ("SECRET_KEY", "PSEUDONYM_KEY", "PANEL_KEY", "IDENTITY_KEY")
+)
 if PRODUCTION:
-    SECRET_KEY = env.text("SECRET_KEY")
-    PSEUDONYM_KEY = env.text("PSEUDONYM_KEY")
     ALLOWED_HOSTS = env.listing("ALLOWED_HOSTS")
 else:
-    SECRET_KEY = env.text("SECRET_KEY", "") or env.kept_secret("SECRET_KEY", VAR_DIR / "secrets.json")
-    PSEUDONYM_KEY = env.text("PSEUDONYM_KEY", "") or env.kept_secret("PSEUDONYM_KEY", VAR_DIR / "secrets.json")
     ALLOWED_HOSTS = env.listing("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]" + (",testserver" if TESTING else ""))
 CSRF_TRUSTED_ORIGINS = env.listing("CSRF_TRUSTED_ORIGINS")
 
@@ -56,6 +58,9 @@ else:
     DATABASES["default"]["OPTIONS"] = {
         "pool": False if TESTING else {"min_size": 1, "max_size": env.integer("DATABASE_POOL_SIZE", 10, minimum=1), "timeout": 10},
     }
+# What a web request puts up with before it answers 503; workers and commands may take longer. Set by wsgi.py.
+# Compiling a statement pays only where it runs for many seconds.
+WEB_DATABASE_OPTIONS = "-c lock_timeout=5s -c statement_timeout=20s -c jit=off"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # --- Applications ---------------------------------------------------------------------------------------------------
@@ -130,6 +135,7 @@ FORM_RENDERER = "django.forms.renderers.DjangoTemplates"
 LANGUAGE_CODE = "en"
 LANGUAGES = [("en", "English"), ("fr", "Français"), ("it", "Italiano"), ("pt-br", "Português (Brasil)"), ("hi", "हिन्दी")]
 LOCALE_PATHS = [BASE_DIR / "locale"]
+FORMAT_MODULE_PATH = "annotation_site.formats"
 # Languages of prompts, titles and instruction templates. Never a fallback: a person sees their language or nothing.
 CONTENT_LANGUAGES = ("en", "fr", "it", "pt", "hi")
 MODELTRANSLATION_LANGUAGES = CONTENT_LANGUAGES
@@ -235,6 +241,8 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BEAT_SCHEDULE_FILENAME = str(VAR_DIR / "celerybeat-schedule")
 CELERY_BEAT_SCHEDULE = {
+    "delete-old-identities": {"task": "annotators.delete_old_identities", "schedule": crontab(hour=3, minute=17)},
+    "expire-places": {"task": "quotas.expire_places", "schedule": 300.0, "options": {"expires": 300}},
     "sweep-exports": {"task": "exports.sweep", "schedule": 60.0, "options": {"expires": 60}},
     "sweep-generation": {"task": "generation.sweep", "schedule": 10.0, "options": {"expires": 10}},
 }
@@ -288,11 +296,12 @@ LOGGING = {
 
 if PRODUCTION:
     problems = []
-    for name, value in (("SECRET_KEY", SECRET_KEY), ("PSEUDONYM_KEY", PSEUDONYM_KEY)):
+    keys = [("SECRET_KEY", SECRET_KEY), ("PSEUDONYM_KEY", PSEUDONYM_KEY), ("PANEL_KEY", PANEL_KEY)]
+    keys += [("IDENTITY_KEY", key.strip()) for key in IDENTITY_KEY.split(",")]
+    for place, (name, value) in enumerate(keys):
         if len(value) < 50 or len(set(value)) < 10 or "change" in value.lower() or "insecure" in value.lower():
             problems.append(f"{name} is too short or looks like an example: give at least 50 random characters.")
-    if SECRET_KEY == PSEUDONYM_KEY:
-        problems.append("PSEUDONYM_KEY must differ from SECRET_KEY.")
+        problems += [f"{name} must differ from {other}." for other, earlier in keys[:place] if value == earlier]
     if DEBUG:
         problems.append("DEBUG must be false.")
     if not ALLOWED_HOSTS or any("*" in host for host in ALLOWED_HOSTS):

@@ -1,6 +1,7 @@
 """What every test shares: catalogues, and honest skips of what this machine cannot run.
 
-`POLYPHONY_REQUIRE=browser,postgresql,redis` turns a skipped test with one of these marks into a failure (CI sets it).
+`POLYPHONY_REQUIRE=browser,postgresql,redis` refuses to start where one of these is missing, and turns a skipped test with such
+a mark into a failure (CI sets it).
 """
 
 import os
@@ -9,8 +10,14 @@ from pathlib import Path
 
 import pytest
 from django.conf import settings
+from hypothesis import settings as hypothesis
 
 from apps.desk.catalogues import compile_catalogues
+
+# How many examples a property gets that names no number itself; `make nightly` takes the second profile.
+hypothesis.register_profile("gate", max_examples=50, deadline=None)
+hypothesis.register_profile("nightly", max_examples=2000, deadline=None)
+hypothesis.load_profile("gate")
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -35,6 +42,9 @@ def pytest_configure(config: pytest.Config) -> None:
     unknown = _required() - {"browser", "postgresql", "redis"}
     if unknown:
         raise pytest.UsageError(f"POLYPHONY_REQUIRE names unknown marks: {', '.join(sorted(unknown))}")
+    reasons = [reason for mark, reason in _missing().items() if mark in _required()]
+    if reasons:
+        raise pytest.UsageError(f"These tests must run here (POLYPHONY_REQUIRE), but cannot: {'; '.join(reasons)}.")
     if not hasattr(config, "workerinput"):
         for folder in settings.LOCALE_PATHS:
             compile_catalogues(Path(folder))

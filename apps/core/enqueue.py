@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from celery import current_app
 from django.db import transaction
 from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
 
+REFUSALS = (OperationalError, OSError, RedisError)  # away, unreachable, full
 logger = logging.getLogger(__name__)
 
 
@@ -19,7 +21,7 @@ def enqueue_on_commit(task_name: str, *ids: int, queue: str) -> None:
     def send() -> None:
         try:
             current_app.send_task(task_name, args=list(ids), queue=queue)
-        except (OperationalError, OSError) as error:
+        except REFUSALS as error:
             logger.warning("broker unreachable, %s%s is left to the sweeper: %s", task_name, ids, error)
 
     transaction.on_commit(send)
@@ -34,5 +36,5 @@ def enqueue_many(task_name: str, ids: Sequence[int], *, queue: str) -> None:
         with current_app.producer_or_acquire() as producer:
             for pk in ids:
                 current_app.send_task(task_name, args=[pk], queue=queue, producer=producer)
-    except (OperationalError, OSError) as error:
+    except REFUSALS as error:
         logger.warning("broker unreachable, %s messages of %s are left to the sweeper: %s", len(ids), task_name, error)

@@ -7,10 +7,11 @@ from django.urls import reverse
 from playwright.sync_api import Page, expect
 
 from apps.annotation.models import Comparison, Turn
-from apps.annotators.models import Annotator
+from apps.annotators.models import Annotator, LinkOpening
 from apps.annotators.selectors import resume_token
 from apps.core.text import count_words
 from tests.annotation.fieldwork import admitted_annotator, claim, seated_study
+from tests.factories import RecruitmentLinkFactory
 
 REASON = "B is short and A is long winded, in 2 ways."
 
@@ -239,3 +240,53 @@ def test_the_content_policy_refuses_inline_script_and_the_listener_hears_of_it(p
 
     assert page.evaluate("window.ran") is None
     assert len(complaints.found) >= before + 2
+
+
+@pytest.fixture
+def door(live_server, transactional_db) -> str:
+    """The address of a link for one locale."""
+    study = seated_study(prompts=1)
+    link = RecruitmentLinkFactory(study=study, locales=[study.locales.get(language="en")])
+    return live_server.url + reverse("annotation:join", args=[link.token])
+
+
+def test_the_first_page_tells_that_it_was_opened_and_where_the_person_lives(browser, complaints, door) -> None:
+    context = browser.new_context(locale="en-IN", timezone_id="Asia/Kolkata")
+    page = context.new_page()
+    complaints.listen(context)
+    with page.expect_response("**/opened/") as told:
+        page.goto(door)
+    assert told.value.status == 204
+
+    page.locator("#agreed").check()
+    with page.expect_navigation():
+        page.locator("#joining button").click()
+    person = Annotator.objects.get()
+    assert person.time_zone in {"Asia/Kolkata", "Asia/Calcutta"}
+    assert LinkOpening.objects.get().submission_id == person.submission_id
+    assert complaints.found == []
+    context.close()
+
+
+def test_the_first_page_works_without_the_script(browser, door) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(door)
+    page.locator("#agreed").check()
+    with page.expect_navigation():
+        page.locator("#joining button").click()
+    assert Annotator.objects.get().time_zone == ""
+    assert not LinkOpening.objects.exists()
+    context.close()
+
+
+def test_an_opening_that_cannot_be_told_troubles_nobody(page, door) -> None:
+    failures: list[str] = []
+    page.on("pageerror", lambda error: failures.append(str(error)))
+    page.route("**/opened/", lambda route: route.abort())
+    page.goto(door)
+    page.locator("#agreed").check()
+    with page.expect_navigation():
+        page.locator("#joining button").click()
+    assert Annotator.objects.count() == 1
+    assert failures == []

@@ -13,6 +13,7 @@ from apps.annotation.models import Change, Comparison
 from apps.studies.models import ApiToken, StudyMembership
 from tests.exports.build import small_study
 from tests.factories import UserFactory
+from tests.quotas.sampling import quota
 
 
 @pytest.fixture(scope="module")
@@ -29,12 +30,13 @@ def test_the_committed_schema_is_the_generated_one(committed):
 @pytest.mark.django_db
 def test_answers_agree_with_the_schema(client, committed):
     study = small_study(people=2)
+    quota(study, everybody=(10, {}))
     Change.objects.create(comparison=Comparison.objects.last(), kind=Change.Kind.ERASED, transaction_id=0)
     membership = StudyMembership.objects.create(study=study, user=UserFactory())
     headers = {"Authorization": f"Bearer {ApiToken.issue(membership=membership, name='contract')[1]}"}
 
     def check(path: str, status: str, **params) -> None:
-        response = client.get(path, params, headers=headers)
+        response = client.get(path.replace("{slug}", study.slug), params, headers=headers)
         schema = committed["paths"][path]["get"]["responses"][status]["content"]["application/json"]["schema"]
         assert str(response.status_code) == status
         validator = jsonschema.Draft202012Validator({**_nullable(schema), "components": _nullable(committed["components"])})
@@ -44,6 +46,7 @@ def test_answers_agree_with_the_schema(client, committed):
     check("/api/v1/comparisons/", "200", page_size=500)
     check("/api/v1/comparisons/", "400", ordering="x")
     check("/api/v1/studies/", "200")
+    check("/api/v1/studies/{slug}/quotas/", "200")
 
 
 def _nullable(node):

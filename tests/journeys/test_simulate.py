@@ -147,6 +147,17 @@ def test_recruitment_links_prefers_a_locale_of_its_own_and_leaves_out_closed_lin
             "fr-FR": f"https://study.example.org/join/{own.token}/",
         },
     }
+    own.kind = RecruitmentLink.Kind.PROLIFIC
+    own.save()
+    call_command("recruitment_links", study.slug)
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["links"]["fr-FR"].endswith(f"/{both.token}/")  # anybody can join by it
+    assert not printed.err
+    RecruitmentLink.objects.filter(pk=both.pk).update(is_open=False)
+    call_command("recruitment_links", study.slug)
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["links"]["fr-FR"].endswith(f"/{own.token}/")
+    assert "“French” needs an identity in the address" in printed.err
     RecruitmentLink.objects.update(is_open=False)
     with pytest.raises(CommandError, match="has no open recruitment link"):
         call_command("recruitment_links", study.slug)

@@ -1,0 +1,1 @@
+"""Where Django's own way to write dates needs mending, one package per language."""
