@@ -59,12 +59,12 @@ faults: export POLYPHONY_REQUIRE ?= postgresql,redis
 # What is too long for the gate (half an hour): workers that get killed, every language in the browser, properties with many examples.
 # Needs DATABASE_URL on PostgreSQL, REDIS_URL and Chromium.
 nightly: install-dev
-	@exec $(BIN)/pytest -m "nightly or hypothesis" --hypothesis-profile nightly
+	@exec $(BIN)/pytest --timeout 5400 -m "nightly or hypothesis" --hypothesis-profile nightly
 
 # Servers that get killed, long forms too (about half an hour; FAULT_ROUNDS=3 shortens it). Needs DATABASE_URL on PostgreSQL, REDIS_URL,
 # and PostgreSQL's own programs for a cluster that may be killed.
 faults: install-dev
-	@exec $(BIN)/pytest tests/faults -m "nightly or not nightly"
+	@exec $(BIN)/pytest --timeout 5400 tests/faults -m "nightly or not nightly"
 
 # Needs xgettext (Debian: apt-get install gettext).
 messages: install-dev
