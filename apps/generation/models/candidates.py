@@ -110,6 +110,9 @@ class GenerationAttempt(models.Model):
     output_tokens = models.PositiveIntegerField(null=True, blank=True)
     cost = models.DecimalField(max_digits=12, decimal_places=6, default=0)
     started_at = models.DateTimeField()
+    answered_at = models.DateTimeField(
+        null=True, blank=True, help_text="When the answer had arrived and the endpoint's place was free again; empty: no answer."
+    )
     finished_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
@@ -121,7 +124,7 @@ class GenerationAttempt(models.Model):
         ]
         indexes = [
             models.Index(fields=["model_spec", "started_at"], name="attempt_by_endpoint"),
-            models.Index(fields=["model_spec"], condition=Q(state="CALLING"), name="attempt_in_flight"),
+            models.Index(fields=["model_spec"], condition=Q(state="CALLING", answered_at=None), name="attempt_in_flight"),
         ]
 
     def __str__(self) -> str:

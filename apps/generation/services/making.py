@@ -180,6 +180,7 @@ def _ask_for_part(claim: Claim, part: RecipePart, policy: GenerationPolicy) -> N
         except EndpointError as error:
             _end_attempt(claim, call, attempt, error=error, completion=error.completion)
             raise
+        throttling.note_answer(attempt, now=claim.now())
         findings: list[Finding] = []
         try:
             answers = method.parse(completion.text, call=call)

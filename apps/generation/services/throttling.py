@@ -45,7 +45,7 @@ def check_place(model_spec: ModelSpec, *, is_live: bool, tokens: int, now: datet
     calls = GenerationAttempt.objects.filter(model_spec=model_spec)
     # After a pause one call goes through, and the others once it went well.
     places = 1 if model_spec.failures_in_row >= BREAKER_FAILURES else _share(model_spec.concurrency, is_live)
-    if calls.filter(state=GenerationAttempt.State.CALLING).count() >= places:
+    if calls.filter(state=GenerationAttempt.State.CALLING, answered_at=None).count() >= places:
         raise MustWait(f"All {places} places of endpoint {model_spec.key} are taken.", until=now + POLL)
     recent = calls.filter(started_at__gt=now - MINUTE)
     if model_spec.requests_per_minute is not None:
@@ -130,6 +130,12 @@ def wait_for_place(seconds: float) -> None:
     """Sleep until a call of this process ends, at most `seconds`."""
     with _freed:
         _freed.wait(timeout=seconds)
+
+
+def note_answer(attempt: GenerationAttempt, *, now: datetime) -> None:
+    """Free the place of a call whose answer has arrived; it is examined and stored without one."""
+    GenerationAttempt.objects.filter(pk=attempt.pk, state=GenerationAttempt.State.CALLING).update(answered_at=max(now, attempt.started_at))
+    tell_place_freed()
 
 
 def tell_place_freed() -> None:
