@@ -56,6 +56,10 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     DATABASES["default"]["TEST"] = {"NAME": str(VAR_DIR / "test.sqlite3")}
 else:
     DATABASES["default"]["OPTIONS"] = {
+        # Statements are prepared at their sixth run: that halves PostgreSQL's part of a page (docs/performance.md). A pooler between
+        # us and PostgreSQL must keep prepared statements per client, as PgBouncer does from 1.21 on.
+        "server_side_binding": True,
+        "prepare_threshold": 5,
         "pool": False if TESTING else {"min_size": 1, "max_size": env.integer("DATABASE_POOL_SIZE", 10, minimum=1), "timeout": 10},
     }
 # What a web request puts up with before it answers 503; workers and commands may take longer. Set by wsgi.py.
