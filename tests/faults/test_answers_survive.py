@@ -29,8 +29,7 @@ from tests.faults.servers import ROOT, CeleryWorker, Postgres, Redis, Web
 
 __all__ = ["offline_endpoint"]
 
-# By night, the short forms too: together they take longer than the gate has.
-pytestmark = [pytest.mark.postgresql, pytest.mark.redis, pytest.mark.nightly]
+pytestmark = [pytest.mark.postgresql, pytest.mark.redis]
 
 ROUNDS = int(os.environ.get("FAULT_ROUNDS", "20"))
 PEOPLE, MEN = 24, 18  # two in three who say “man” find a place

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from django.db.models import Case, Count, F, Max, Q, TextChoices, Value, When
+from django.db.models import Count, Max, Q, TextChoices
 
 from apps.annotation.models import Assignment, Conversation, Turn
 from apps.annotators.models import Annotator, RecruitmentLink
@@ -125,9 +125,13 @@ def _conversations_done(link: RecruitmentLink) -> Counter[int]:
         .annotate(
             answered=Count("turns", filter=Q(turns__state=Turn.State.ANSWERED)),
             failed=Count("turns", filter=Q(turns__state=Turn.State.FAILED)),
-            needed=Case(When(assignment__purpose__in=one_turn, then=Value(1)), default=Value(design.min_turns if design else 1)),
         )
-        .filter(Q(assignment__state__in=finished) | Q(answered__gte=F("needed")) | Q(failed__gt=0))
+        .filter(
+            Q(assignment__state__in=finished)
+            | Q(assignment__purpose__in=one_turn, answered__gte=1)
+            | Q(answered__gte=design.min_turns if design else 1)
+            | Q(failed__gt=0)
+        )
     )
     return Counter(rows.values_list("annotator_id", flat=True))
 
