@@ -109,7 +109,10 @@ def test_r7_everybody_finds_a_whole_set(at_once):
 
 
 def test_r7_sabotage_without_the_lock_of_the_draws_somebody_finds_too_few(at_once, monkeypatch):
-    """The control: draws that do not wait for each other see the same free seats, fill unevenly and leave the last too few."""
+    """The control: draws that do not wait for each other see the same free seats, fill unevenly and leave the last too few.
+
+    Not in every race: chance may deal evenly.
+    """
     drawing = fixed_set._lock_least_filled
 
     def slowly(free, seed):
@@ -120,7 +123,7 @@ def test_r7_sabotage_without_the_lock_of_the_draws_somebody_finds_too_few(at_onc
 
     monkeypatch.setattr(fixed_set, "lock_draws", lambda study_locale: None)
     monkeypatch.setattr(fixed_set, "_lock_least_filled", slowly)
-    assert race_for_sets(at_once) != [5] * 12
+    assert any(race_for_sets(at_once) != [5] * 12 for _ in range(6))
 
 
 def test_r7_overlap_changed_meanwhile_is_never_passed(at_once):
